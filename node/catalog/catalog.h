@@ -1,0 +1,96 @@
+/*
+ * catalog.h -- tables as versioned descriptors.
+ *
+ * Descriptors are rows of the system keyspace (by id, and by name). A shard caches what it has read
+ * together with a time until which it may be used: CATALOG_LEASE_NS after the timestamp of the read.
+ * A transaction that used a descriptor must commit below that time (txn_limit_commit_ts), and a
+ * change of a descriptor is acknowledged only after every older lease has run out. So every node sees
+ * a new schema within a bounded time and no transaction mixes two.
+ *
+ * Runs on: the shard that owns the struct catalog. Descriptors are immutable and refcounted.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "node/base/arena.h"
+#include "node/base/hts.h"
+#include "node/base/status.h"
+
+struct catalog;
+struct kv;
+struct hlc;
+struct shard;
+struct txn;
+
+#define CATALOG_LEASE_NS       ((uint64_t)2000000000)
+#define CATALOG_COLUMNS_MAX    1600u
+#define CATALOG_NAME_MAX       63u
+#define CATALOG_FIRST_TABLE_ID 16384u /* As PostgreSQL's first user OID; the table id is its OID. */
+
+/* Same numbers as enum type_oid of sql/types. */
+struct column_desc {
+    uint32_t id; /* = attnum, from 1; never reused. */
+    char name[CATALOG_NAME_MAX + 1];
+    uint32_t type;  /* OID. */
+    int32_t typmod; /* -1: none. */
+    bool not_null;
+    bool has_default;
+    const char *default_text; /* SQL text of the expression, or NULL. */
+};
+
+struct index_desc {
+    uint32_t id; /* 1: primary. */
+    char name[CATALOG_NAME_MAX + 1];
+    bool unique;
+    uint16_t columns_count;
+    struct {
+        uint32_t column; /* Column id. */
+        bool desc;
+    } columns[32];
+};
+
+struct table_desc {
+    uint32_t id;
+    uint32_t version;
+    char name[CATALOG_NAME_MAX + 1];
+    uint32_t schema; /* 2200: public. */
+    uint32_t columns_count;
+    struct column_desc *columns; /* In order of attnum. */
+    struct index_desc primary;   /* Without a PRIMARY KEY: the hidden column "rowid" (int8). */
+    bool hidden_rowid;           /* The last column is hidden: not in SELECT *. */
+    struct hts valid_until;      /* Of this lease. */
+    uint32_t refs;               /* Of catalog.c. */
+};
+
+NOYIELD NODISCARD struct status catalog_create(struct shard *shard, struct kv *kv, struct hlc *hlc,
+                                               struct catalog **out);
+NOYIELD void catalog_destroy(struct catalog *c);
+
+/*
+ * A lease on the table of that name in schema public. Release it when the statement ends.
+ * Errors: STATUS_NOT_FOUND; those of reads.
+ */
+MAYYIELD NODISCARD struct status catalog_acquire(struct catalog *c, const char *name,
+                                                 struct table_desc **out);
+/* The same without yielding: only from the cache. STATUS_WOULD_BLOCK: fetch with catalog_acquire(). */
+NOYIELD NODISCARD struct status catalog_acquire_cached(struct catalog *c, const char *name,
+                                                       struct table_desc **out);
+/* Is this descriptor (by id and version) still the one to use now? For cached plans. */
+NOYIELD bool catalog_still_valid(struct catalog *c, const struct table_desc *d);
+NOYIELD void catalog_release(struct catalog *c, struct table_desc *d);
+
+/* Changes whenever anything in the cache changed: cached plans compare it first. */
+NOYIELD uint64_t catalog_generation(const struct catalog *c);
+
+/* Creates a table in its own transaction. `desc` without id and version.
+ * Errors: STATUS_EXISTS; those of commits. */
+MAYYIELD NODISCARD struct status catalog_create_table(struct catalog *c,
+                                                      const struct table_desc *desc);
+/* Drops it, deletes its rows, and waits until no other node can still use it.
+ * Errors: STATUS_NOT_FOUND; those of commits. */
+MAYYIELD NODISCARD struct status catalog_drop_table(struct catalog *c, const char *name);
+/* All tables, for \d and information_schema; in the arena, ordered by name. */
+MAYYIELD NODISCARD struct status catalog_list(struct catalog *c, struct arena *arena,
+                                              struct table_desc ***out, uint32_t *count_out);

@@ -1,0 +1,106 @@
+/*
+ * txn.h -- a transaction as SQL sees it.
+ *
+ * Reads happen at one timestamp, chosen by the leaseholder at the first read. Writes are buffered here
+ * and visible to the transaction's own reads; txn_commit() sends them in one batch together with the
+ * spans that were read. The leaseholder checks that nothing in those spans changed since the read
+ * timestamp, evaluates the writes at a new timestamp and proposes one command: a serializable
+ * one-round-trip (1PC) transaction. Everything a transaction touches must stand in one range until
+ * distributed transactions land: otherwise STATUS_UNSUPPORTED.
+ *
+ * Owner:   a session; the struct lives in the arena given to txn_begin().
+ * Source:  CockroachDB's 1PC and read refresh; Kung and Robinson, "On Optimistic Methods for
+ *          Concurrency Control" (1981).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "node/base/arena.h"
+#include "node/base/bytes.h"
+#include "node/base/hts.h"
+#include "node/base/status.h"
+
+struct kv;
+struct txn;
+
+#define TXN_WRITES_MAX     100000u
+#define TXN_BYTES_MAX      ((size_t)8 << 20)
+#define TXN_READ_SPANS_MAX 10000u
+
+struct txn_options {
+    bool implicit;        /* One statement: insert conditions may be left to the commit. */
+    bool read_only;       /* Writes are refused with STATUS_INVALID. */
+    uint64_t deadline_ns; /* Monotonic, of all its requests; DEADLINE_NONE. */
+};
+
+NOYIELD NODISCARD struct status txn_begin(struct kv *kv, struct arena *arena,
+                                          const struct txn_options *o, struct txn **out);
+
+/* *found false: no such key. The value lives in `arena`, own writes included.
+ * Errors of all reads: STATUS_TXN_RETRY, STATUS_UNAVAILABLE, STATUS_TIMEOUT, STATUS_CANCELLED,
+ * STATUS_UNSUPPORTED (second range), STATUS_MEMORY. */
+MAYYIELD NODISCARD struct status txn_get(struct txn *t, struct bytes key, struct arena *arena,
+                                         bool *found, struct bytes *value_out);
+
+struct txn_row {
+    struct bytes key;
+    struct bytes value;
+};
+
+struct txn_scan {
+    struct bytes start; /* Inclusive. */
+    struct bytes end;   /* Exclusive. */
+    bool reverse;
+    uint32_t rows_max; /* 0: TXN_SCAN_ROWS_MAX. */
+    /* Out: rows in order, in the arena; `more` tells that the span is not exhausted, and start (or
+     * end, when reverse) has moved so that the same struct continues the scan. */
+    struct txn_row *rows;
+    uint32_t rows_count;
+    bool more;
+};
+#define TXN_SCAN_ROWS_MAX 1024u
+
+MAYYIELD NODISCARD struct status txn_scan(struct txn *t, struct txn_scan *scan,
+                                          struct arena *arena);
+
+/* Many point reads in one round trip. found[i] tells; values[i] in `arena`. */
+MAYYIELD NODISCARD struct status txn_multi_get(struct txn *t, const struct bytes *keys,
+                                               uint32_t count, struct arena *arena, bool *found,
+                                               struct bytes *values);
+
+/* Buffers a write; key and value are copied. Errors: STATUS_MEMORY (limits above), STATUS_INVALID. */
+NOYIELD NODISCARD struct status txn_put(struct txn *t, struct bytes key, struct bytes value);
+NOYIELD NODISCARD struct status txn_delete(struct txn *t, struct bytes key);
+
+/*
+ * Writes a key that must not exist. In an implicit transaction the check is left to the commit, which
+ * then fails with STATUS_EXISTS and names the key; otherwise it reads the key now.
+ * Errors:  STATUS_EXISTS; those of reads and writes.
+ */
+MAYYIELD NODISCARD struct status txn_insert(struct txn *t, struct bytes key, struct bytes value);
+
+/* The commit timestamp must not pass this one (a schema that was read is good until then): otherwise
+ * the commit fails with STATUS_TXN_RETRY. The lowest call wins. */
+NOYIELD void txn_limit_commit_ts(struct txn *t, struct hts limit);
+
+/*
+ * Ends the transaction; it may not be used afterwards, except for txn_conflict_key().
+ * Errors:  STATUS_TXN_RETRY   what was read has changed: run it again;
+ *          STATUS_EXISTS      a txn_insert() met a row, see txn_conflict_key();
+ *          STATUS_AMBIGUOUS   committed or not, nobody here knows;
+ *          others: certainly not committed.
+ */
+MAYYIELD NODISCARD struct status txn_commit(struct txn *t);
+/* Drops everything; sends nothing. */
+NOYIELD void txn_rollback(struct txn *t);
+
+/* Savepoints by position in the write buffer: rolling back forgets later writes (not reads). */
+NOYIELD uint64_t txn_savepoint(const struct txn *t);
+NOYIELD void txn_rollback_to(struct txn *t, uint64_t savepoint);
+
+NOYIELD struct bytes txn_conflict_key(const struct txn *t);
+/* Read timestamp, HTS_ZERO before the first read; after a commit with writes the commit's. */
+NOYIELD struct hts txn_ts(const struct txn *t);
+NOYIELD bool txn_has_writes(const struct txn *t);
