@@ -44,7 +44,11 @@ struct engine_batch {
 NOYIELD void engine_batch_init(struct engine_batch *b);
 NOYIELD void engine_batch_deinit(struct engine_batch *b);
 NOYIELD void engine_batch_clear(struct engine_batch *b);
-/* Errors of all: STATUS_MEMORY beyond the buffer's limit; the batch is unchanged then. */
+#define ENGINE_KEY_MAX ((size_t)64 << 10)
+
+/* Errors of all: STATUS_INVALID for an empty key or one beyond ENGINE_KEY_MAX, and for a range whose
+ * end is below its start (start == end adds nothing); STATUS_MEMORY beyond the buffer's limit. The
+ * batch is unchanged then. */
 NOYIELD NODISCARD struct status engine_batch_put(struct engine_batch *b, enum engine_cf cf,
                                                  struct bytes key, struct bytes value);
 NOYIELD NODISCARD struct status engine_batch_delete(struct engine_batch *b, enum engine_cf cf,
@@ -73,9 +77,9 @@ struct engine_op {
 NOYIELD bool engine_ops_next(struct bytes *rest, struct engine_op *out, bool *bad);
 
 struct engine_options {
-    const char *path;              /* Directory; created when missing. Ignored by the twin. */
-    size_t block_cache_bytes;      /* 0: 64 MiB. */
-    size_t memtable_bytes;         /* 0: 16 MiB per column family. */
+    const char *path;         /* Directory; created when missing. Ignored by the twin. */
+    size_t block_cache_bytes; /* 0: 64 MiB. */
+    size_t memtable_bytes;    /* 0: 16 MiB per column family. */
     bool create_if_missing;
 };
 
@@ -108,18 +112,19 @@ NOYIELD void engine_snap_release(struct engine *e, struct engine_snap *s); /* Ac
 
 struct engine_iter_options {
     enum engine_cf cf;
-    struct bytes lower;            /* Inclusive; copied. */
-    struct bytes upper;            /* Exclusive; copied. Empty: no bound. */
+    struct bytes lower;             /* Inclusive; copied. */
+    struct bytes upper;             /* Exclusive; copied. Empty: no bound. */
     const struct engine_snap *snap; /* NULL: now. */
     enum engine_tier tier;
-    bool prefix;                   /* Every seek stays within one MVCC key: bloom filters apply. */
+    bool prefix; /* Forward only; from each seek it ends where key_filter_prefix() of the sought key
+                    does, and bloom filters spare the search for what does not exist. */
 };
 
 /* After open the position is undefined: seek first. Never walks outside the bounds. */
 NOYIELD NODISCARD struct status engine_iter_open(struct engine *e,
                                                  const struct engine_iter_options *o,
                                                  struct engine_iter **out);
-NOYIELD void engine_iter_close(struct engine_iter *it); /* Accepts NULL. */
+NOYIELD void engine_iter_close(struct engine_iter *it);                       /* Accepts NULL. */
 NOYIELD void engine_iter_seek(struct engine_iter *it, struct bytes key);      /* First >= key. */
 NOYIELD void engine_iter_seek_prev(struct engine_iter *it, struct bytes key); /* Last <= key. */
 NOYIELD void engine_iter_seek_first(struct engine_iter *it);
@@ -133,6 +138,7 @@ NOYIELD struct status engine_iter_status(const struct engine_iter *it);
 NOYIELD struct bytes engine_iter_key(const struct engine_iter *it);
 NOYIELD struct bytes engine_iter_value(const struct engine_iter *it);
 
+/* Writer lane or io-pool: the library's properties take its mutex. Approximate. */
 struct engine_stats {
     uint64_t live_bytes;
     uint64_t memtable_bytes;
@@ -144,6 +150,11 @@ struct engine_stats {
 };
 
 NOYIELD void engine_get_stats(struct engine *e, struct engine_stats *out);
+
+/* Digest of everything in `state` within [start, end) (end empty: to the last key): equal on equal
+ * contents, for both implementations. snap may be NULL. Reads the disk. */
+NOYIELD NODISCARD struct status engine_digest(struct engine *e, const struct engine_snap *snap,
+                                              struct bytes start, struct bytes end, uint64_t *out);
 
 /* ---- the in-memory twin -------------------------------------------------------------------- */
 
@@ -165,5 +176,3 @@ NOYIELD uint32_t memdisk_unsynced(const struct memdisk *d);
 NOYIELD void memdisk_forget_syncs(struct memdisk *d, bool on);
 /* Every later write fails with this code (STATUS_OK: no more). */
 NOYIELD void memdisk_fail_writes(struct memdisk *d, enum status_code code);
-/* Digest of everything in `state` within [start, end): equal on equal contents. */
-NOYIELD uint64_t engine_digest(struct engine *e, struct bytes start, struct bytes end);
