@@ -15,6 +15,21 @@ uint64_t hash64(struct bytes b, uint64_t seed)
     return XXH3_64bits_withSeed(b.len == 0 ? (const uint8_t *)"" : b.ptr, b.len, seed);
 }
 
+uint64_t hash64_chained(struct bytes head, const struct bytes *parts, uint32_t count, uint64_t seed)
+{
+    XXH3_state_t state;
+
+    XXH3_INITSTATE(&state);
+    (void)XXH3_64bits_reset_withSeed(&state, seed); /* Fails for a NULL state only. */
+    (void)XXH3_64bits_update(&state, head.len == 0 ? (const uint8_t *)"" : head.ptr, head.len);
+    for (uint32_t i = 0; i < count; i++) {
+        if (parts[i].len > 0) {
+            (void)XXH3_64bits_update(&state, parts[i].ptr, parts[i].len);
+        }
+    }
+    return XXH3_64bits_digest(&state);
+}
+
 struct hash128 hash128(struct bytes b, uint64_t seed)
 {
     const XXH128_hash_t h =

@@ -13,6 +13,9 @@ struct hash128 {
 };
 
 NOYIELD uint64_t hash64(struct bytes b, uint64_t seed);
+/* The hash64() of `head` and the parts behind it, as if they were one piece. */
+NOYIELD uint64_t hash64_chained(struct bytes head, const struct bytes *parts, uint32_t count,
+                                uint64_t seed);
 NOYIELD struct hash128 hash128(struct bytes b, uint64_t seed);
 
 /* xoshiro256**: quality for simulation and jitter, not for secrets. */
