@@ -35,6 +35,7 @@
 #define RPC_QUEUE_BYTES_MAX   ((size_t)32 << 20) /* Per peer and class; then sends are refused. */
 #define RPC_CALLS_MAX         65536u             /* Outstanding calls of a shard. */
 #define RPC_NODES_MAX         1024u
+#define RPC_PARTS_MAX         1024u /* Parts of one message. */
 
 enum rpc_class {
     RPC_CLASS_CONTROL, /* Liveness, votes, gossip, joins. */
@@ -60,7 +61,7 @@ enum rpc_type {
 
 /* Frame header on the wire, big endian, 72 bytes:
  *   0  length of everything behind this field (u32)      4  magic 'd','q'       6  version (u8)
- *   7  flags (u8)          8  checksum XXH3-64 of bytes 16 to the end (u64)
+ *   7  flags (u8)          8  checksum XXH3-64 of bytes 16 to the end (u64), seeded with bytes 0..7
  *  16  cluster id (16)    32  from_node  36  to_node  40  from_store  44  to_store (u32 each)
  *  48  HLC wall (u64)     56  HLC logical (u32)  60  type (u16)  62  status code of a reply (u16)
  *  64  call id (u64)      72  body
@@ -83,16 +84,20 @@ struct rpc_message {
     struct hclock hlc;
     uint64_t call_id;
     struct bytes body;
-    void *reply_path; /* Of the transport, for answers to nodes without an id. */
+    void
+        *reply_path; /* Of the transport: where it came from. Answers go there first. NULL: none. */
 };
 
 /*
  * How frames leave and arrive. The TCP implementation is rpc_tcp.h; the simulator has its own.
- * `send` takes the frame in parts (gathered), copies what it keeps, and never calls back.
+ * `send` takes the frame in parts (gathered; the first is the header, whole), copies what it keeps,
+ * and never calls back. A path is a token, not a pointer: the transport checks it, so that an answer
+ * may be late. A transport without paths leaves both functions NULL.
  */
 struct rpc_transport {
     void *ctx;
-    /* Errors: STATUS_OVERLOADED (queue full), STATUS_UNAVAILABLE (unknown address). */
+    /* Errors: STATUS_OVERLOADED (queue full), STATUS_UNAVAILABLE (unknown address, or the peer was
+     * found dead a moment ago), STATUS_INVALID (an address that may not be dialled). */
     struct status (*send)(void *ctx, node_id to, enum rpc_class cls, const struct bytes *parts,
                           uint32_t parts_count);
     /* To a peer known only by the connection it came from, or by address (joining). */
@@ -115,7 +120,8 @@ struct rpc_options {
 };
 
 NOYIELD NODISCARD struct status rpc_create(const struct rpc_options *o, struct rpc **out);
-/* Outstanding calls end with STATUS_CANCELLED. Accepts NULL. */
+/* Outstanding calls end with STATUS_CANCELLED. Accepts NULL. One rpc per shard: it stands in
+ * SHARD_SLOT_RPC, and a new one may be made after this. */
 NOYIELD void rpc_destroy(struct rpc *r);
 
 /* Identity, once known: before that only calls by path work. */
@@ -147,7 +153,7 @@ NOYIELD NODISCARD struct status rpc_send(struct rpc *r, struct rpc_to to, enum r
  *
  * Errors:  STATUS_TIMEOUT; STATUS_UNAVAILABLE (connection lost or refused: the call may or may not
  *          have run); STATUS_CANCELLED; STATUS_OVERLOADED; or the status code that the handler
- *          replied with, its message in the arena.
+ *          replied with, its message in the arena. Only from a fiber.
  */
 MAYYIELD NODISCARD struct status rpc_call(struct rpc *r, struct rpc_to to, enum rpc_type type,
                                           const struct bytes *parts, uint32_t parts_count,
@@ -180,6 +186,8 @@ NOYIELD NODISCARD struct status rpc_receive(struct rpc *r, struct bytes frame, v
 
 /* For transports: everything sent to this node in vain; its calls end with STATUS_UNAVAILABLE. */
 NOYIELD void rpc_peer_down(struct rpc *r, node_id node);
+/* The same for calls by address; they end with `why`. */
+NOYIELD void rpc_path_down(struct rpc *r, const void *path, struct status why);
 
 /* Checks length, magic and checksum of a frame (fuzzed). `m` borrows from the frame.
  * Errors: STATUS_CORRUPT, STATUS_UNSUPPORTED. */
