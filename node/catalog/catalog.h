@@ -67,6 +67,8 @@ struct table_desc {
 NOYIELD NODISCARD struct status catalog_create(struct shard *shard, struct kv *kv, struct hlc *hlc,
                                                struct catalog **out);
 NOYIELD void catalog_destroy(struct catalog *c);
+/* Id of this node, which goes into catalog_unique_rowid(). At most 1023; 0 until told. */
+NOYIELD void catalog_set_node(struct catalog *c, uint32_t node);
 
 /*
  * A lease on the table of that name in schema public. Release it when the statement ends.
@@ -94,3 +96,6 @@ MAYYIELD NODISCARD struct status catalog_drop_table(struct catalog *c, const cha
 /* All tables, for \d and information_schema; in the arena, ordered by name. */
 MAYYIELD NODISCARD struct status catalog_list(struct catalog *c, struct arena *arena,
                                               struct table_desc ***out, uint32_t *count_out);
+
+/* A value for the hidden rowid column: unique in the cluster, positive, rising on one shard. */
+NOYIELD int64_t catalog_unique_rowid(struct catalog *c);

@@ -1,0 +1,275 @@
+/*
+ * catalog_change.c -- creating and dropping tables.
+ *
+ * A new table is three writes in one transaction: the id counter, the name (which must not exist) and
+ * the descriptor. Nobody can hold a lease on a table that did not exist, and "no such table" is never
+ * cached, so nothing has to be waited for.
+ *
+ * Dropping removes name and descriptor, then waits until every lease that somebody may have taken
+ * before has run out (catalog.c), then deletes the rows in bounded transactions. The order matters: a
+ * writer with an old lease may add rows until its lease ends. Ids are never used again, so rows that
+ * stay behind because this node dies in the middle are out of reach for every statement; a later
+ * clean-up may delete spans of table ids without a descriptor.
+ *
+ * A commit whose outcome is unknown is looked up: the id that we took is ours alone, so the name
+ * leading to it proves the commit. The opposite proves nothing (it may still be under way).
+ */
+#include <stdlib.h>
+
+#include "node/base/codec.h"
+#include "node/base/invariant.h"
+#include "node/base/log.h"
+#include "node/catalog/catalog_internal.h"
+#include "node/catalog/catalog_key.h"
+#include "node/catalog/desc_codec.h"
+#include "node/runtime/fiber.h"
+#include "node/runtime/hlc.h"
+#include "node/storage/key/key.h"
+#include "node/txn/txn.h"
+
+static const struct txn_options write_options = {.implicit = false, .deadline_ns = DEADLINE_NONE};
+
+static struct status take_id(struct txn *t, struct arena *arena, uint32_t *id_out)
+{
+    struct catalog_key k;
+    struct bytes value = BYTES_EMPTY;
+    uint8_t next[4];
+    uint32_t id = CATALOG_FIRST_TABLE_ID;
+    bool found = false;
+
+    TRY(txn_get(t, catalog_key_next_id(&k), arena, &found, &value));
+    if (found) {
+        TRY(catalog_id_decode(value, &id));
+    }
+    if (id == UINT32_MAX) {
+        return FAIL(STATUS_OVERLOADED, "no table ids left");
+    }
+    be32_put(next, id + 1);
+    TRY(txn_put(t, catalog_key_next_id(&k), bytes_of(next, sizeof(next))));
+    *id_out = id;
+    return OK;
+}
+
+/* The writes of CREATE TABLE, not committed. */
+static struct status create_writes(struct txn *t, const struct table_desc *desc,
+                                   struct arena *arena, uint32_t *id_out)
+{
+    struct table_desc d = *desc;
+    struct catalog_key k;
+    struct buf body = {0};
+    struct status st = OK;
+    uint8_t id[4];
+    bool found = false;
+    struct bytes value = BYTES_EMPTY;
+
+    /* Looked up first, so that a name in use costs no id and no conflict with other creators. */
+    TRY(txn_get(t, catalog_key_name(&k, d.schema, d.name), arena, &found, &value));
+    if (found) {
+        return FAIL(STATUS_EXISTS, "table exists already");
+    }
+    TRY(take_id(t, arena, &d.id));
+    d.version = 1;
+    buf_init(&body, DESC_BYTES_MAX);
+    TRY_OUT(desc_encode(&d, &body));
+    be32_put(id, d.id);
+    TRY_OUT(txn_put(t, catalog_key_name(&k, d.schema, d.name), bytes_of(id, sizeof(id))));
+    TRY_OUT(txn_put(t, catalog_key_descriptor(&k, d.id), buf_bytes(&body)));
+    *id_out = d.id;
+out:
+    buf_deinit(&body);
+    return st;
+}
+
+static struct status create_once(struct catalog *c, const struct table_desc *desc,
+                                 struct arena *arena, uint32_t *id_out)
+{
+    struct txn *t = NULL;
+    struct status st = OK;
+
+    TRY(txn_begin(c->kv, arena, &write_options, &t));
+    st = create_writes(t, desc, arena, id_out);
+    if (!status_ok(st)) {
+        txn_rollback(t);
+        return st;
+    }
+    return txn_commit(t);
+}
+
+/* After an ambiguous commit: OK when the name leads to `id`. */
+static struct status create_confirm(struct catalog *c, const char *name, uint32_t id,
+                                    struct arena *arena, struct status ambiguous)
+{
+    struct bytes desc = BYTES_EMPTY;
+    struct txn *t = NULL;
+    uint32_t found_id = 0;
+    struct status st = OK;
+
+    TRY(txn_begin(c->kv, arena, &write_options, &t));
+    st = catalog__read(t, name, arena, &found_id, &desc);
+    txn_rollback(t);
+    return status_ok(st) && found_id == id ? OK : ambiguous;
+}
+
+struct status catalog_create_table(struct catalog *c, const struct table_desc *desc)
+{
+    struct status st = OK;
+    struct arena arena;
+    uint32_t id = 0;
+
+    TRY(desc_check(desc));
+    arena_init(&arena, CATALOG_ARENA_MAX);
+    for (uint32_t tries = 0; tries < CATALOG_TRIES_MAX; tries++) {
+        TRY_OUT(catalog__backoff(c, tries));
+        st = create_once(c, desc, &arena, &id);
+        if (st.code == STATUS_AMBIGUOUS) {
+            st = create_confirm(c, desc->name, id, &arena, st);
+        }
+        if (st.code != STATUS_TXN_RETRY) {
+            break;
+        }
+        arena_reset(&arena);
+    }
+    catalog__forget(c, desc->name);
+    if (status_ok(st)) {
+        LOG_INFO("catalog.table_created", U64("table", id));
+    }
+out:
+    if (st.msg != NULL) {
+        st.msg = status_code_text(st.code); /* The text may live in our arena. */
+    }
+    arena_deinit(&arena);
+    return st;
+}
+
+static struct status drop_once(struct catalog *c, const char *name, struct arena *arena,
+                               uint32_t *id_out, struct hts *ts_out)
+{
+    struct bytes desc = BYTES_EMPTY;
+    struct catalog_key k;
+    struct txn *t = NULL;
+    struct status st = OK;
+
+    TRY(txn_begin(c->kv, arena, &write_options, &t));
+    TRY_OUT(catalog__read(t, name, arena, id_out, &desc));
+    TRY_OUT(txn_delete(t, catalog_key_name(&k, CATALOG_SCHEMA_PUBLIC, name)));
+    TRY_OUT(txn_delete(t, catalog_key_descriptor(&k, *id_out)));
+    TRY(txn_commit(t));
+    *ts_out = txn_ts(t);
+    return OK;
+out:
+    txn_rollback(t);
+    return st;
+}
+
+/* Until no lease read at or below `changed` is valid anywhere, whatever its node's clock says. */
+static struct status wait_for_leases(struct catalog *c, struct hts changed)
+{
+    const struct hts over = hts_add_ns(changed, CATALOG_LEASE_NS + c->hlc->max_offset_ns);
+    struct hts now = hclock_hts(hlc_now(c->hlc));
+
+    while (hts_less(now, over)) {
+        TRY(fiber_sleep(over.wall - now.wall + 1));
+        now = hclock_hts(hlc_now(c->hlc));
+    }
+    return OK;
+}
+
+/* Deletes at most CATALOG_DROP_ROWS rows; *more tells whether some were left. */
+static struct status delete_batch(struct catalog *c, struct bytes start, struct bytes end,
+                                  struct arena *arena, bool *more)
+{
+    struct txn_scan scan = {.start = start, .end = end, .rows_max = CATALOG_DROP_ROWS};
+    struct txn *t = NULL;
+    struct status st = OK;
+
+    TRY(txn_begin(c->kv, arena, &write_options, &t));
+    TRY_OUT(txn_scan(t, &scan, arena));
+    for (uint32_t i = 0; i < scan.rows_count; i++) {
+        TRY_OUT(txn_delete(t, scan.rows[i].key));
+    }
+    *more = scan.more;
+    return txn_commit(t);
+out:
+    txn_rollback(t);
+    return st;
+}
+
+static struct status delete_rows(struct catalog *c, uint32_t id)
+{
+    uint8_t start_memory[16];
+    uint8_t end_memory[16];
+    struct bytes start = BYTES_EMPTY;
+    struct bytes end = BYTES_EMPTY;
+    struct status st = OK;
+    struct key_enc e;
+    struct arena arena;
+    uint32_t tries = 0;
+    bool more = true;
+
+    key_enc_init(&e, start_memory, sizeof(start_memory));
+    key_enc_uvar(&e, id);
+    TRY(key_enc_finish(&e, &start));
+    key_enc_init(&e, end_memory, sizeof(end_memory));
+    key_enc_prefix_end(&e, start);
+    TRY(key_enc_finish(&e, &end));
+    arena_init(&arena, CATALOG_ARENA_MAX);
+    while (more && tries < CATALOG_TRIES_MAX) {
+        TRY_OUT(catalog__backoff(c, tries));
+        st = delete_batch(c, start, end, &arena, &more);
+        arena_reset(&arena);
+        if (status_ok(st)) {
+            tries = 0;
+        } else if (st.code == STATUS_TXN_RETRY || st.code == STATUS_AMBIGUOUS) {
+            tries++; /* Deleting twice does no harm. */
+        } else {
+            break;
+        }
+    }
+out:
+    arena_deinit(&arena);
+    return st;
+}
+
+static struct status drop_descriptor(struct catalog *c, const char *name, uint32_t *id_out,
+                                     struct hts *ts_out)
+{
+    struct status st = OK;
+    struct arena arena;
+
+    arena_init(&arena, CATALOG_ARENA_MAX);
+    for (uint32_t tries = 0; tries < CATALOG_TRIES_MAX; tries++) {
+        TRY_OUT(catalog__backoff(c, tries));
+        st = drop_once(c, name, &arena, id_out, ts_out);
+        if (st.code != STATUS_TXN_RETRY) {
+            break;
+        }
+        arena_reset(&arena);
+    }
+out:
+    if (st.msg != NULL) {
+        st.msg = status_code_text(st.code); /* The text may live in our arena. */
+    }
+    arena_deinit(&arena);
+    return st;
+}
+
+struct status catalog_drop_table(struct catalog *c, const char *name)
+{
+    struct status rows = OK;
+    struct hts ts = HTS_ZERO;
+    uint32_t id = 0;
+
+    if (strnlen(name, CATALOG_NAME_MAX + 1) > CATALOG_NAME_MAX) {
+        return FAIL(STATUS_NOT_FOUND, "no table of that name");
+    }
+    TRY(drop_descriptor(c, name, &id, &ts));
+    catalog__forget(c, name);
+    LOG_INFO("catalog.table_dropped", U64("table", id));
+    TRY(wait_for_leases(c, ts));
+    rows = delete_rows(c, id);
+    if (!status_ok(rows)) {
+        /* The table is gone, its rows cannot be reached any more: no error of this statement. */
+        LOG_WARN("catalog.rows_left", U64("table", id), STR("why", status_code_text(rows.code)));
+    }
+    return OK;
+}

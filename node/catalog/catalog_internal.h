@@ -1,0 +1,48 @@
+/*
+ * catalog_internal.h -- what catalog.c (reading, leases) and catalog_change.c (DDL) share.
+ */
+#pragma once
+
+#include "node/base/arena.h"
+#include "node/base/list.h"
+#include "node/base/map.h"
+#include "node/catalog/catalog.h"
+
+#define CATALOG_SCHEMA_PUBLIC 2200u
+#define CATALOG_CACHE_MAX     10000u
+#define CATALOG_TRIES_MAX     20u
+#define CATALOG_BACKOFF_NS    ((uint64_t)2000000)
+#define CATALOG_BACKOFF_MAX   ((uint64_t)200000000)
+#define CATALOG_ARENA_MAX     ((size_t)64 << 20)
+#define CATALOG_DROP_ROWS     512u /* Rows deleted per transaction after DROP TABLE. */
+
+/* One version of one table in memory. While `current` the cache holds a reference. */
+struct catalog_entry {
+    struct table_desc d; /* First: a table_desc of ours is its entry. */
+    struct arena arena;  /* Of what d points to. */
+    struct list link;    /* catalog.lru */
+    bool current;
+};
+
+struct catalog {
+    struct shard *shard;
+    struct kv *kv;
+    struct hlc *hlc;
+    uint32_t node;
+    struct map by_name;  /* hash64(name) -> catalog_entry; a collision evicts. */
+    struct list lru;     /* Newest first. */
+    struct list fetches; /* struct fetch: names that a fiber is reading now. */
+    uint64_t generation;
+    uint64_t last_rowid_time;
+};
+
+/* Takes whatever is cached under that name out: later lookups read anew. */
+NOYIELD void catalog__forget(struct catalog *c, const char *name);
+
+/* Sleeps before try number `tries` of a transaction; first without delay. */
+MAYYIELD NODISCARD struct status catalog__backoff(struct catalog *c, uint32_t tries);
+
+/* Reads name and descriptor within t. The bytes of the descriptor live in the arena.
+ * Errors: STATUS_NOT_FOUND, STATUS_CORRUPT, those of reads. */
+MAYYIELD NODISCARD struct status catalog__read(struct txn *t, const char *name, struct arena *arena,
+                                               uint32_t *id_out, struct bytes *desc_out);
