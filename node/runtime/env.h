@@ -59,6 +59,8 @@ struct env_ops {
     void (*random)(struct env *e, void *out, size_t size);
     /* Some later turn of the shard is due at this monotonic time, or at once; the earliest wins. */
     void (*wake_at)(struct env *e, uint64_t mono_ns);
+    /* From any thread: a turn of the shard is due. */
+    void (*wake_remote)(struct env *e);
     void (*submit)(struct env *e, enum env_lane lane, struct env_job *job);
     struct status (*listen)(struct env *e, const struct env_address *at, bool share_port,
                             void (*on_accept)(void *ctx, struct env_stream *s), void *ctx,
@@ -114,6 +116,7 @@ static inline uint64_t env_random_u64(struct env *e)
     return v;
 }
 
+/* done() is never called from inside this call. */
 static inline void env_submit(struct env *e, enum env_lane lane, struct env_job *job)
 {
     e->ops->submit(e, lane, job);

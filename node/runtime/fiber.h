@@ -27,7 +27,7 @@ NOYIELD struct fiber *fiber_current(void);
 MAYYIELD void fiber_yield(void);
 /* Yields when the fiber has run for SHARD_TURN_BUDGET_NS. No effect outside of fibers. */
 MAYYIELD void fiber_yield_if_due(void);
-/* Errors: STATUS_CANCELLED. */
+/* Errors: STATUS_CANCELLED; STATUS_TIMEOUT when the fiber's own deadline comes first. */
 MAYYIELD NODISCARD struct status fiber_sleep(uint64_t ns);
 
 /*
@@ -63,6 +63,9 @@ NOYIELD void wait_queue_wake_all(struct wait_queue *q);
 NOYIELD void fiber_cancel(struct fiber *f);
 NOYIELD void fiber_clear_cancel(struct fiber *f);
 NOYIELD bool fiber_cancelled(void);
+/* For loops that do not wait: STATUS_CANCELLED or STATUS_TIMEOUT (the fiber's deadline), as a wait
+ * would answer now. OK outside of fibers. */
+NOYIELD NODISCARD struct status fiber_check(void);
 /* Deadline of everything the current fiber waits for; DEADLINE_NONE removes it. */
 NOYIELD void fiber_set_deadline(uint64_t deadline_ns);
 

@@ -32,7 +32,8 @@ NOYIELD void hlc_init(struct hlc *c, struct env *env, uint64_t max_offset_ns);
 NOYIELD struct hclock hlc_now(struct hlc *c);
 
 /* Forwards to a remote reading. Errors: STATUS_INVALID when it is more than max_offset ahead of the
- * physical clock: the message must be dropped. */
+ * physical clock: the message must be dropped. STATUS_UNAVAILABLE when it is beyond the upper bound:
+ * drop it too, extend the bound; the peer repeats. */
 NOYIELD NODISCARD struct status hlc_update(struct hlc *c, struct hclock remote);
 
 /* Upper bound made durable by the caller; never lowered. */

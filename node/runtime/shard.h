@@ -42,7 +42,8 @@ struct shard_timer {
 
 /* A parcel for another shard: copied or moved bytes, never shared pointers. */
 struct shard_parcel {
-    void (*deliver)(struct shard *to, struct shard_parcel *p); /* On the receiving shard; owns p. */
+    /* On the receiving shard; owns p. When that shard is destroyed first, `to` is NULL: release only. */
+    void (*deliver)(struct shard *to, struct shard_parcel *p);
     struct list link;
 };
 
