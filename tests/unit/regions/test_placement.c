@@ -39,7 +39,7 @@ static void cluster_init(struct cluster *c, const char *text)
                         : *flag == '!' ? TOPOLOGY_DEAD
                         : *flag == '-' ? TOPOLOGY_LEAVING
                                        : TOPOLOGY_LIVE;
-            s->node.v = *flag == '@' ? (uint32_t)atoi(flag + 1) : count;
+            s->node.v = *flag == '@' ? (uint32_t)strtoul(flag + 1, NULL, 10) : count;
             *flag = '\0';
         }
         dot = strchr(word, '.');
@@ -59,10 +59,10 @@ static void cluster_init(struct cluster *c, const char *text)
 static struct placement_voters voters(const char *text)
 {
     struct placement_voters v = {.count = 0};
-    int used = 0;
-    unsigned id = 0;
+    char *end = NULL;
 
-    for (; sscanf(text, "%u%n", &id, &used) == 1; text += used) {
+    for (uint32_t id = (uint32_t)strtoul(text, &end, 10); id != 0;
+         id = (uint32_t)strtoul(end, &end, 10)) {
         v.stores[v.count++].v = id;
     }
     return v;
@@ -212,7 +212,7 @@ static uint32_t unevenness(const struct cluster *c, const struct placement_voter
     uint32_t low = UINT32_MAX;
     uint32_t high = 0;
 
-    for (char r = 'a'; r <= 'd'; r++) {
+    for (int r = 'a'; r <= 'd'; r++) {
         uint32_t here = 0;
         uint32_t room = 0;
 

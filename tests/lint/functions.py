@@ -1,0 +1,74 @@
+"""length and yields: what functions may look like and whom they may call.
+
+length: 71 to 80 lines are refused. Longer ones are big on purpose (a table of cases), shorter ones are
+fine; what creeps up to 80 is not.
+
+yields: public functions say NOYIELD or MAYYIELD in their header. A static function without a mark is
+NOYIELD. A NOYIELD function calls no MAYYIELD one, so what may yield says so all the way up. Calls
+through fields follow the mark of the field, when all fields of that name agree.
+"""
+
+import re
+
+from source import Finding
+
+LENGTH_REFUSED = range(71, 81)
+_MARKED = ("node", "regions", "lua")
+_FIELD = re.compile(r"\b(MAYYIELD|NOYIELD)\b[^;{}]*?\(\s*\*\s*(\w+)\s*\)\s*\(")
+
+
+def check_length(tree):
+    for source in tree.sources():
+        for f in source.functions:
+            lines = f.end_line - f.line + 1
+            if lines in LENGTH_REFUSED:
+                yield Finding(source.path, f.line, "length",
+                              f"{f.name}() has {lines} lines: split it by idea")
+
+
+def _public_marks(tree):
+    marks = {}
+    for source in tree.sources():
+        if source.path.endswith(".h"):
+            marks.update((f.name, f.mark) for f in source.prototypes + source.functions if f.mark)
+    return marks
+
+
+def _field_marks(tree):
+    seen = {}
+    for source in tree.sources():
+        for mark, name in _FIELD.findall(source.plain):
+            seen.setdefault(name, set()).add(mark)
+    return {name: marks.pop() for name, marks in seen.items() if len(marks) == 1}
+
+
+def _local_marks(source):
+    """Static functions of a file: a forward declaration counts as well as the definition."""
+    marks = {}
+    for f in source.prototypes + source.functions:
+        if f.is_static and marks.get(f.name) != "MAYYIELD":
+            marks[f.name] = f.mark or "NOYIELD"
+    return marks
+
+
+def _check_header(source):
+    for f in source.prototypes:
+        if f.mark is None and not f.is_static:
+            yield Finding(source.path, f.line, "yields",
+                          f"{f.name}() says neither NOYIELD nor MAYYIELD")
+
+
+def check_yields(tree):
+    public, fields = _public_marks(tree), _field_marks(tree)
+    for source in tree.sources(*_MARKED):
+        if source.path.endswith(".h"):
+            yield from _check_header(source)
+        local = _local_marks(source)
+        for f in source.functions:
+            if (local.get(f.name) or f.mark or public.get(f.name)) == "MAYYIELD":
+                continue
+            for name, line, through_field in source.calls(f):
+                mark = fields.get(name) if through_field else local.get(name, public.get(name))
+                if mark == "MAYYIELD":
+                    yield Finding(source.path, line, "yields",
+                                  f"{f.name}() is NOYIELD and calls {name}(), which may yield")
