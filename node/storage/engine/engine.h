@@ -164,7 +164,8 @@ struct memdisk;
 NOYIELD NODISCARD struct status memdisk_create(struct memdisk **out);
 NOYIELD void memdisk_destroy(struct memdisk *d);
 
-/* Opens the twin with the durable contents of the disk. One engine per disk at a time. */
+/* Opens the twin with the contents of the disk: all writes, unless a crash took some. One engine per
+ * disk at a time. */
 NOYIELD NODISCARD struct status engine_open_mem(struct memdisk *d, struct engine **out);
 
 /* Power is cut: of the writes since the last sync the first `keep` batches stay, the rest is gone,
@@ -176,3 +177,5 @@ NOYIELD uint32_t memdisk_unsynced(const struct memdisk *d);
 NOYIELD void memdisk_forget_syncs(struct memdisk *d, bool on);
 /* Every later write fails with this code (STATUS_OK: no more). */
 NOYIELD void memdisk_fail_writes(struct memdisk *d, enum status_code code);
+/* Reads with ENGINE_TIER_CACHE answer STATUS_WOULD_BLOCK that often, to exercise the detour. */
+NOYIELD void memdisk_cold_reads(struct memdisk *d, uint32_t permille, uint64_t seed);
