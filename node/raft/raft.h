@@ -5,12 +5,14 @@
  * messages, ticks and completions and carries out what raft_ready() prescribes, in this order:
  *
  *   1. send msgs_now;
- *   2. write hard_state, the snapshot and entries to the log (delete the stale suffix), synced when
- *      must_sync; when that is durable call raft_append_done(mark), and only then send
- *      msgs_after_append;
+ *   2. write hard_state, the snapshot and entries to the log (delete the stale suffix) as one unit,
+ *      synced when must_sync; when that and all before it is durable call raft_append_done(mark) if
+ *      has_mark, and send msgs_after_append;
  *   3. apply (apply_after, apply_upto], in order, and call raft_apply_done().
  *
- * Writes are asynchronous: further Readys may be taken while earlier appends are on their way.
+ * Writes are asynchronous: further Readys may be taken while earlier appends are on their way, as
+ * long as they become durable in the order of the Readys. A Ready with a mark may hold nothing to
+ * write: its completion then only has to wait for the writes before it.
  * Nothing that promises durability leaves before what it promises is durable (invariant I-2.1).
  *
  * Leader leases: the core also runs fortification (Fortify/FortifyResp/DeFortify). Who supports whom
@@ -34,11 +36,13 @@
 #include "node/base/ids.h"
 #include "node/base/status.h"
 
-#define RAFT_PEERS_MAX 16
-#define RAFT_APP_BYTES_TARGET ((size_t)64 << 10) /* Payload of one App; one entry may be larger. */
-#define RAFT_APP_ENTRIES_MAX 128
-#define RAFT_INFLIGHT_MSGS_MAX 256
-#define RAFT_INFLIGHT_BYTES_MAX ((size_t)8 << 20)
+struct raft;
+
+#define RAFT_PEERS_MAX             16
+#define RAFT_APP_BYTES_TARGET      ((size_t)64 << 10) /* Payload of one App; one entry may be larger. */
+#define RAFT_APP_ENTRIES_MAX       128
+#define RAFT_INFLIGHT_MSGS_MAX     256
+#define RAFT_INFLIGHT_BYTES_MAX    ((size_t)8 << 20)
 #define RAFT_UNCOMMITTED_BYTES_MAX ((size_t)16 << 20)
 
 enum raft_role {
@@ -50,9 +54,9 @@ enum raft_role {
 
 enum raft_peer_type {
     RAFT_VOTER,
-    RAFT_LEARNER,         /* Receives the log, does not count (also every non-voter). */
-    RAFT_VOTER_INCOMING,  /* Joint: counts in the new half only. */
-    RAFT_VOTER_DEMOTING,  /* Joint: counts in the old half only, becomes a learner. */
+    RAFT_LEARNER,        /* Receives the log, does not count (also every non-voter). */
+    RAFT_VOTER_INCOMING, /* Joint: counts in the new half only. */
+    RAFT_VOTER_DEMOTING, /* Joint: counts in the old half only, becomes a learner. */
 };
 
 struct raft_peer {
@@ -83,22 +87,22 @@ struct raft_entry {
 /* Durable before any message that depends on it, except `commit`, which may lag. */
 struct raft_hard_state {
     uint64_t term;
-    replica_id vote;      /* 0: none in this term. */
-    replica_id lead;      /* Whom this replica fortified, 0: nobody. */
-    uint64_t lead_epoch;  /* Store-liveness epoch of that support, 0: none. */
+    replica_id vote;     /* 0: none in this term. */
+    replica_id lead;     /* Whom this replica fortified, 0: nobody. */
+    uint64_t lead_epoch; /* Store-liveness epoch of that support, 0: none. */
     uint64_t commit;
 };
 
 enum raft_msg_type {
-    RAFT_MSG_APP,        /* term, index/log_term = prev, entries, commit, match of the receiver */
-    RAFT_MSG_APP_RESP,   /* index = acknowledged (durable), reject + hint_index/hint_term, commit */
-    RAFT_MSG_PRE_VOTE,   /* term = the term it would campaign at, index/log_term = last entry */
+    RAFT_MSG_APP,      /* term, index/log_term = prev, entries, commit, match of the receiver */
+    RAFT_MSG_APP_RESP, /* index = acknowledged (durable), reject + hint_index/hint_term, commit */
+    RAFT_MSG_PRE_VOTE, /* term = the term it would campaign at, index/log_term = last entry */
     RAFT_MSG_PRE_VOTE_RESP,
-    RAFT_MSG_VOTE,       /* as PRE_VOTE, plus transfer */
+    RAFT_MSG_VOTE, /* as PRE_VOTE, plus transfer */
     RAFT_MSG_VOTE_RESP,
-    RAFT_MSG_HEARTBEAT,  /* commit, capped at match; sent only while support does not cover a peer */
-    RAFT_MSG_HEARTBEAT_RESP, /* carries no index (B-2.1) */
-    RAFT_MSG_SNAP,       /* index/log_term of the snapshot, conf. As output: "please send one" */
+    RAFT_MSG_HEARTBEAT, /* commit, capped at match; sent only while support does not cover a peer */
+    RAFT_MSG_HEARTBEAT_RESP, /* commit of the sender; carries no index (B-2.1) */
+    RAFT_MSG_SNAP, /* index/log_term of the snapshot, conf. As output: "please send one" */
     RAFT_MSG_TIMEOUT_NOW,
     RAFT_MSG_FORTIFY,
     RAFT_MSG_FORTIFY_RESP, /* reject, support_epoch */
@@ -135,7 +139,8 @@ struct raft_view {
     bool (*support_for)(void *ctx, store_id store, uint64_t *epoch_out);
     /* Support this store has from `store` (itself included): epoch 0 when none. Expiration in our
      * own clock. For itself: own epoch and own durable max_requested. */
-    void (*support_from)(void *ctx, store_id store, uint64_t *epoch_out, struct hts *expiration_out);
+    void (*support_from)(void *ctx, store_id store, uint64_t *epoch_out,
+                         struct hts *expiration_out);
     struct hts now; /* HLC of the shard, refreshed before every call that may use it. */
 };
 
@@ -153,51 +158,53 @@ struct raft_log_reader {
 struct raft_options {
     replica_id self;
     store_id store;
-    struct raft_conf conf;               /* From the applied range descriptor. */
-    struct raft_hard_state hard_state;   /* As stored. */
-    uint64_t truncated_index;            /* The stored log is (truncated_index, last_index]. */
+    struct raft_conf conf;             /* From the applied range descriptor. */
+    struct raft_hard_state hard_state; /* As stored. */
+    uint64_t truncated_index;          /* The stored log is (truncated_index, last_index]. */
     uint64_t truncated_term;
-    uint64_t last_index;                 /* All of it durable. */
+    uint64_t last_index; /* All of it durable. */
     uint64_t applied_index;
-    const struct raft_view *view;        /* Borrowed for life. */
+    const struct raft_view *view; /* Borrowed for life. */
     struct raft_log_reader log;
-    uint32_t election_ticks;             /* Base election timeout in ticks, > 0. */
-    uint32_t election_jitter_ticks;      /* Up to this many more, drawn from `seed`. */
-    uint32_t heartbeat_ticks;            /* Probe and heartbeat interval in ticks, > 0. */
+    uint32_t election_ticks;        /* Base election timeout in ticks, > 0. */
+    uint32_t election_jitter_ticks; /* Up to this many more, drawn from `seed`. */
+    uint32_t heartbeat_ticks;       /* Probe and heartbeat interval in ticks, > 0. */
     uint64_t seed;
-    uint32_t plants;                     /* RAFT_PLANT_* bits: planted bugs, simulator builds only. */
+    uint32_t plants; /* RAFT_PLANT_* bits: planted bugs, simulator builds only. */
 };
 
 /* Deliberate bugs that the simulator must find; compiled in only with DSQL_PLANTS. */
 enum raft_plant {
-    RAFT_PLANT_VOTE_TWICE = 1 << 0,         /* forgets whom it voted for */
-    RAFT_PLANT_ACK_BEFORE_DURABLE = 1 << 1, /* AppResp with the in-memory last index */
-    RAFT_PLANT_COMMIT_OLD_TERM = 1 << 2,    /* counts replicas of an entry of an older term */
+    RAFT_PLANT_VOTE_TWICE = 1 << 0,           /* forgets whom it voted for */
+    RAFT_PLANT_ACK_BEFORE_DURABLE = 1 << 1,   /* AppResp with the in-memory last index */
+    RAFT_PLANT_COMMIT_OLD_TERM = 1 << 2,      /* counts replicas of an entry of an older term */
     RAFT_PLANT_NO_TRUNCATE_CONFLICT = 1 << 3, /* keeps a conflicting suffix */
-    RAFT_PLANT_IGNORE_SUPPORT = 1 << 4,     /* votes although it supports a live leader */
-    RAFT_PLANT_MINORITY_COMMIT = 1 << 5,    /* commits with one acknowledgement fewer */
-    RAFT_PLANT_LEARNER_COUNTS = 1 << 6,     /* counts learners toward commit */
+    RAFT_PLANT_IGNORE_SUPPORT = 1 << 4,       /* votes although it supports a live leader */
+    RAFT_PLANT_MINORITY_COMMIT = 1 << 5,      /* commits with one acknowledgement fewer */
+    RAFT_PLANT_LEARNER_COUNTS = 1 << 6,       /* counts learners toward commit */
 };
 
-/* Identifies what an append made durable; see raft_append_done(). */
+/* Identifies what an append made durable; see raft_append_done(). Opaque to the owner. */
 struct raft_mark {
-    uint64_t accept_term;
     uint64_t last_index;
+    uint64_t seq; /* Counts marks: those from before the log was rewritten prove nothing. */
 };
 
 struct raft_ready {
     bool hard_state_changed;
     struct raft_hard_state hard_state;
-    bool must_sync;                    /* Entries, or term/vote/lead/lead_epoch changed. */
+    bool must_sync; /* Entries, or term/vote/lead/lead_epoch changed. */
 
-    const struct raft_entry *entries;  /* Append these; delete every stored index above the last. */
+    const struct raft_entry *entries; /* Append these; delete every stored index above the last. */
     uint32_t entries_count;
-    uint64_t stale_first;              /* Stored indexes [stale_first, stale_last] must be deleted; */
-    uint64_t stale_last;               /* none when stale_first > stale_last. */
-    bool has_mark;                     /* True when entries, a snapshot or a re-proof needs one. */
+    uint64_t stale_first; /* Stored indexes [stale_first, stale_last] must be deleted; */
+    uint64_t stale_last;  /* none when stale_first > stale_last. */
+    bool has_mark;        /* Call raft_append_done(mark). Set with must_sync and with
+                                          msgs_after_append. */
     struct raft_mark mark;
 
-    bool has_snapshot;                 /* A received snapshot was accepted: install it. */
+    bool has_snapshot; /* A received snapshot was accepted: install it, dropping the
+                                          stored log, before `entries` are appended. */
     uint64_t snapshot_index;
     uint64_t snapshot_term;
 
@@ -206,10 +213,10 @@ struct raft_ready {
     const struct raft_msg *msgs_after_append;
     uint32_t msgs_after_append_count;
 
-    uint64_t apply_after;              /* Apply (apply_after, apply_upto]: committed and durable. */
+    uint64_t apply_after; /* Apply (apply_after, apply_upto]: committed and durable. */
     uint64_t apply_upto;
 
-    bool role_changed;                 /* role, term or leader differ from the last Ready. */
+    bool role_changed; /* role, term or leader differ from the last Ready. */
 };
 
 struct raft_state {
@@ -218,7 +225,7 @@ struct raft_state {
     replica_id leader; /* 0: unknown. */
     uint64_t commit;
     uint64_t applied;
-    uint64_t stable;   /* Durable last index. */
+    uint64_t stable; /* Durable last index. */
     uint64_t last;
     bool transferring;
     bool stepping_down;
@@ -250,7 +257,9 @@ NOYIELD void raft_tick(struct raft *r);
  * decoded; nonsensical values are ignored with STATUS_INVALID, never trusted or asserted. */
 NOYIELD NODISCARD struct status raft_step(struct raft *r, const struct raft_msg *m);
 
-/* Campaigns at once (tests, bootstrap of a single replica, transfer target). */
+/* Starts an election without waiting for the timer: pre-vote first, and all conditions of 3.5 hold
+ * (no supported leader, support from a quorum, no unapplied configuration change). Otherwise nothing
+ * happens. A single voter wins as soon as the next mark is done. */
 NOYIELD void raft_campaign(struct raft *r);
 
 /*
@@ -265,12 +274,13 @@ NOYIELD NODISCARD struct status raft_propose(struct raft *r, struct raft_entry *
                                              uint32_t count);
 
 NOYIELD bool raft_has_ready(const struct raft *r);
+/* Every raft_ready() is followed by one raft_advance(), after which its memory is free again. Other
+ * calls may come in between. */
 NOYIELD void raft_ready(struct raft *r, struct raft_ready *out);
-/* What raft_ready() returned is taken over: its memory is free again. */
 NOYIELD void raft_advance(struct raft *r);
 
-/* An append (with this mark) and all before it are durable. Ignored when the log was rewritten by
- * another leader meanwhile (B-2.2). After a snapshot: the snapshot is installed. */
+/* The Ready with this mark and all before it are durable. Proves nothing about a log that another
+ * leader rewrote meanwhile (B-2.2). After a snapshot: the snapshot is installed. */
 NOYIELD void raft_append_done(struct raft *r, struct raft_mark mark);
 NOYIELD void raft_apply_done(struct raft *r, uint64_t index);
 
@@ -278,7 +288,8 @@ NOYIELD void raft_apply_done(struct raft *r, uint64_t index);
  * promise has ended. */
 NOYIELD void raft_apply_conf(struct raft *r, const struct raft_conf *conf);
 
-/* Store liveness of a peer's store changed: support given or withdrawn, in either direction. */
+/* Store liveness of a peer's store changed: support given, withdrawn or run out, in either direction.
+ * Extensions of running support need no call. */
 NOYIELD void raft_support_changed(struct raft *r, store_id store);
 
 NOYIELD void raft_report_unreachable(struct raft *r, replica_id peer);
@@ -289,7 +300,8 @@ NOYIELD void raft_report_snapshot(struct raft *r, replica_id peer, bool ok);
  * Cooperative transfer in two steps (protocol of leases): begin refuses further proposals; the owner
  * appends its revocation through raft_propose_revoke(), and when that is committed and the target
  * has it, calls finish, which sends TimeoutNow, steps down and releases the voters. Abort resumes.
- * Errors: STATUS_INVALID when the target is no caught-up voter, STATUS_NOT_LEADER.
+ * Errors: STATUS_INVALID when the target is no caught-up voter or (finish) the revocation is not
+ * committed yet, STATUS_NOT_LEADER. After a successful finish there is no way back.
  */
 NOYIELD NODISCARD struct status raft_transfer_begin(struct raft *r, replica_id target);
 NOYIELD NODISCARD struct status raft_propose_revoke(struct raft *r, struct raft_entry *entry);
@@ -310,7 +322,8 @@ NOYIELD const struct raft_conf *raft_get_conf(const struct raft *r);
 /* False when the peer is unknown or this replica is not leader. */
 NOYIELD bool raft_get_progress(const struct raft *r, replica_id peer, struct raft_progress *out);
 
-/* Lowest index that a leader must keep: min Match of live peers and snapshots under way. */
+/* Entries at or below may be deleted: min of what is applied here, Match of live peers and snapshots
+ * under way; on a follower what the leader said last. */
 NOYIELD uint64_t raft_truncate_hint(const struct raft *r);
 /* The owner deleted the stored log up to and including index. */
 NOYIELD void raft_log_truncated(struct raft *r, uint64_t index, uint64_t term);
