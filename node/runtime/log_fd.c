@@ -70,6 +70,7 @@ static size_t put_time(char *out, size_t size, const struct timespec *now)
     struct tm tm;
     int n = 0;
 
+    /* lint-allow(banned): UTC, the same everywhere; the log is written by machines for people */
     INVARIANT(gmtime_r(&now->tv_sec, &tm) != NULL);
     n = snprintf(out, size, "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%06ldZ\",",
                  tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,

@@ -29,7 +29,7 @@
 #include "node/runtime/shard_internal.h"
 
 /* In the simulator many shards share a thread, hence current is per turn and not per thread life. */
-static _Thread_local struct shard *current_shard;
+static _Thread_local struct shard *current_shard; /* lint-allow(globals): one per thread */
 
 struct status shard_create(const struct shard_options *o, struct shard **out)
 {
