@@ -60,6 +60,9 @@ void shard_destroy(struct shard *s)
         return;
     }
     INVARIANT(s->depth == 0);
+    if (s->fiber_count != 0) {
+        fiber_log_live(s); /* Says whom to look for. */
+    }
     INVARIANT(s->fiber_count == 0);
     LIST_FOREACH(it, &s->tasks) {
         shard_unpost(s, LIST_ENTRY(it, struct shard_task, link));
