@@ -53,6 +53,12 @@ static inline bool status_ok(struct status st)
     return st.code == STATUS_OK;
 }
 
+/* Drops a result on purpose; the reason stands beside the call. (gcc warns about a cast to void.) */
+static inline void status_ignore(struct status st)
+{
+    UNUSED(st);
+}
+
 /* Packs where an error was made. */
 NOYIELD uint32_t status_origin(const char *file, uint32_t line);
 

@@ -24,8 +24,6 @@ struct fixture {
     uint64_t count;
 };
 
-static void queue_body(void *arg);
-
 static void fixture_init(struct fixture *f)
 {
     *f = (struct fixture){.w = fake_world_create(), .deadline_ns = DEADLINE_NONE};
@@ -143,31 +141,6 @@ TEST(fiber, cancel_ends_present_and_later_waits)
     fake_world_settle(f.w);
     EXPECT_CODE(STATUS_CANCELLED, f.st);
     EXPECT_TRUE(f.c.waiter == NULL);
-    fixture_deinit(&f);
-}
-
-static void cancel_me_body(void *arg)
-{
-    struct fixture *f = arg;
-
-    note(f, completion_wait(&f->c, DEADLINE_NONE).code == STATUS_CANCELLED ? 'c' : '?');
-}
-
-/* Before a shard stops all its fibers are told: those that wait for different things, and ready ones. */
-TEST(fiber, cancel_all_reaches_every_fiber)
-{
-    struct fixture f;
-
-    fixture_init(&f);
-    EXPECT_OK(fiber_spawn(f.s, "wait", cancel_me_body, &f));
-    EXPECT_OK(fiber_spawn(f.s, "queue", queue_body, &f));
-    fake_world_settle(f.w);
-    EXPECT_OK(fiber_spawn(f.s, "queue", queue_body, &f));
-    fiber_log_live(f.s);
-    fiber_cancel_all(f.s);
-    fake_world_settle(f.w);
-    EXPECT_STREQ("XcX", f.trace); /* The ready one was in front. */
-    EXPECT_TRUE(list_empty(&f.s->live));
     fixture_deinit(&f);
 }
 
@@ -307,20 +280,6 @@ TEST(fiber, refuses_beyond_the_limit)
     fake_world_settle(f.w);
     f.s->fiber_count = 0;
     fixture_deinit(&f);
-}
-
-/* No address space for a stack is an error of the caller's request. */
-TEST(fiber, spawn_without_memory_fails)
-{
-    struct fake_world *w = fake_world_create();
-    const struct shard_options o = {.env = fake_world_add_env(w),
-                                    .fiber_stack_bytes = (size_t)1 << 47};
-    struct shard *s = NULL;
-
-    EXPECT_OK(shard_create(&o, &s));
-    EXPECT_CODE(STATUS_MEMORY, fiber_spawn(s, "huge", nothing_body, NULL));
-    shard_destroy(s);
-    fake_world_destroy(w);
 }
 
 static void busy_body(void *arg)

@@ -1,0 +1,513 @@
+/*
+ * kv.c -- the addressing cache and the loop that finds a leaseholder.
+ *
+ * The loop tries, in this order: who led last, whom a refusal names, then every replica in turn with
+ * growing pauses. What it may repeat is decided by one question: can the request have run? A refusal
+ * of the server says no. A lost connection or a missing answer says maybe; for a batch with writes
+ * that ends as STATUS_AMBIGUOUS, for reads we go on.
+ *
+ * Invariant: cached descriptors do not overlap; of two that would, the higher generation stays.
+ */
+#include "node/kv/kv.h"
+
+#include <stdlib.h>
+
+#include "node/base/invariant.h"
+#include "node/base/log.h"
+#include "node/runtime/fiber.h"
+#include "node/storage/key/key.h"
+
+#define ATTEMPT_NS ((uint64_t)4000000000)
+#define READ_ATTEMPT_NS ((uint64_t)1500000000)
+#define PAUSE_FIRST_NS ((uint64_t)5000000)
+#define PAUSE_MAX_NS ((uint64_t)160000000)
+#define MISMATCHES_MAX 8u /* Then the keys are of several ranges, not our cache stale. */
+
+struct cached_range {
+    struct arena arena;
+    struct range_desc desc;
+    store_id leader; /* 0: not known. */
+};
+
+struct kv {
+    struct kv_options o;
+    struct store *store;
+    store_id store_id;
+    struct cached_range **ranges; /* Sorted by start. */
+    uint32_t count;
+    uint32_t cap;
+    struct cached_range *first; /* The first range; owned here, not in `ranges`. */
+    struct kv_stats stats;
+};
+
+/* ---- cache -------------------------------------------------------------------------------------- */
+
+static void cached_free(struct cached_range *c)
+{
+    if (c != NULL) {
+        arena_deinit(&c->arena);
+        free(c);
+    }
+}
+
+static struct cached_range *cached_new(const struct range_desc *d)
+{
+    struct cached_range *c = calloc(1, sizeof(*c));
+
+    if (c == NULL) {
+        return NULL;
+    }
+    arena_init(&c->arena, 0);
+    if (!status_ok(range_desc_dup(&c->arena, d, &c->desc))) {
+        cached_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+/* Index of the first cached range that ends above `key`. */
+static uint32_t find_index(const struct kv *kv, struct bytes key)
+{
+    uint32_t lo = 0;
+    uint32_t hi = kv->count;
+
+    while (lo < hi) {
+        const uint32_t mid = lo + (hi - lo) / 2;
+
+        if (bytes_cmp(kv->ranges[mid]->desc.end, key) <= 0) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    return lo;
+}
+
+static void remove_at(struct kv *kv, uint32_t i)
+{
+    cached_free(kv->ranges[i]);
+    memmove(&kv->ranges[i], &kv->ranges[i + 1], (kv->count - i - 1) * sizeof(kv->ranges[0]));
+    kv->count--;
+}
+
+static bool make_room(struct kv *kv)
+{
+    const uint32_t cap = kv->cap == 0 ? 16 : kv->cap * 2;
+    struct cached_range **grown = NULL;
+
+    if (kv->count < kv->cap) {
+        return true;
+    }
+    grown = realloc(kv->ranges, cap * sizeof(grown[0]));
+    if (grown == NULL) {
+        return false;
+    }
+    kv->ranges = grown;
+    kv->cap = cap;
+    return true;
+}
+
+static void cache_insert(struct kv *kv, const struct range_desc *d)
+{
+    uint32_t i = find_index(kv, d->start);
+    struct cached_range *c = NULL;
+    store_id leader = {0};
+
+    while (i < kv->count && bytes_cmp(kv->ranges[i]->desc.start, d->end) < 0) {
+        if (kv->ranges[i]->desc.generation > d->generation) {
+            return;
+        }
+        if (kv->ranges[i]->desc.id.v == d->id.v) {
+            leader = kv->ranges[i]->leader;
+        }
+        remove_at(kv, i);
+    }
+    if (kv->count >= KV_CACHE_MAX) {
+        remove_at(kv, kv->count - 1);
+        i = i > kv->count ? kv->count : i;
+    }
+    c = cached_new(d);
+    if (c == NULL || !make_room(kv)) {
+        cached_free(c);
+        return;
+    }
+    c->leader = leader;
+    memmove(&kv->ranges[i + 1], &kv->ranges[i], (kv->count - i) * sizeof(kv->ranges[0]));
+    kv->ranges[i] = c;
+    kv->count++;
+}
+
+static void cache_evict(struct kv *kv, struct bytes key)
+{
+    const uint32_t i = find_index(kv, key);
+
+    if (i < kv->count && range_desc_contains(&kv->ranges[i]->desc, key)) {
+        remove_at(kv, i);
+    }
+}
+
+static struct cached_range *cache_find(struct kv *kv, struct bytes key)
+{
+    const uint32_t i = find_index(kv, key);
+
+    if (kv->first != NULL && range_desc_contains(&kv->first->desc, key)) {
+        return kv->first;
+    }
+    return i < kv->count && range_desc_contains(&kv->ranges[i]->desc, key) ? kv->ranges[i] : NULL;
+}
+
+void kv_set_first_range(struct kv *kv, const struct range_desc *d)
+{
+    struct cached_range *c = NULL;
+
+    if (d->id.v != RANGE_FIRST_ID ||
+        (kv->first != NULL && kv->first->desc.generation >= d->generation)) {
+        return;
+    }
+    c = cached_new(d);
+    if (c == NULL) {
+        return;
+    }
+    c->leader = kv->first == NULL ? (store_id){0} : kv->first->leader;
+    cached_free(kv->first);
+    kv->first = c;
+}
+
+const struct range_desc *kv_first_range(const struct kv *kv)
+{
+    return kv->first == NULL ? NULL : &kv->first->desc;
+}
+
+static void learn(struct kv *kv, const struct range_desc *descs, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (descs[i].id.v == RANGE_FIRST_ID) {
+            kv_set_first_range(kv, &descs[i]);
+        } else {
+            cache_insert(kv, &descs[i]);
+        }
+    }
+}
+
+/* ---- one attempt -------------------------------------------------------------------------------- */
+
+static bool has_writes(const struct range_batch *b)
+{
+    for (uint32_t i = 0; i < b->count; i++) {
+        if (range_op_writes(b->requests[i].op)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct status call_remote(struct kv *kv, const struct range_replica *to,
+                                 const struct range_batch *b, uint64_t deadline_ns,
+                                 struct arena *arena, struct range_result *out)
+{
+    struct bytes body;
+    struct bytes reply;
+
+    TRY(range_batch_encode(b, arena, &body));
+    TRY(rpc_call(kv->o.rpc, (struct rpc_to){to->node, to->store, RPC_CLASS_NORMAL},
+                 RPC_TYPE_BATCH, &body, 1, deadline_ns, arena, &reply));
+    return range_result_decode(reply, b->count, arena, out);
+}
+
+/* out->st tells what the server said; a returned error means that no answer came. */
+static struct status attempt(struct kv *kv, const struct range_replica *to,
+                             const struct range_batch *b, uint64_t deadline_ns,
+                             struct arena *arena, struct range_result *out)
+{
+    const uint64_t now = env_mono_ns(shard_env(kv->o.shard));
+    const uint64_t latest = now + (has_writes(b) ? ATTEMPT_NS : READ_ATTEMPT_NS);
+    const uint64_t until = deadline_ns < latest ? deadline_ns : latest;
+
+    *out = (struct range_result){0};
+    if (kv->store != NULL && to->store.v == kv->store_id.v) {
+        kv->stats.batches_local++;
+        store_execute(kv->store, b, until, arena, out);
+        return OK;
+    }
+    kv->stats.batches_remote++;
+    return call_remote(kv, to, b, until, arena, out);
+}
+
+/* ---- the loop ----------------------------------------------------------------------------------- */
+
+/* Plain data of one kv_send(), so that the cache may change while we wait. */
+struct route {
+    range_id range;
+    uint64_t generation;
+    struct range_replica replicas[RAFT_PEERS_MAX];
+    uint32_t count;
+    uint32_t next;    /* Replica to try when nobody is known to lead. */
+    store_id leader;  /* 0: not known. */
+};
+
+static struct status lookup(struct kv *kv, struct bytes key, uint64_t deadline_ns,
+                            struct arena *arena);
+
+static struct status find_route(struct kv *kv, struct bytes key, uint64_t deadline_ns,
+                                struct arena *arena, struct route *out)
+{
+    struct cached_range *c = cache_find(kv, key);
+
+    if (c == NULL) {
+        TRY(lookup(kv, key, deadline_ns, arena));
+        c = cache_find(kv, key); /* We yielded: the cache may hold it or not. */
+    }
+    if (c == NULL) {
+        return FAIL(STATUS_UNAVAILABLE, "no range is known for the key yet");
+    }
+    *out = (struct route){.range = c->desc.id, .generation = c->desc.generation,
+                          .leader = c->leader};
+    for (uint32_t i = 0; i < c->desc.replicas_count; i++) {
+        if (c->desc.replicas[i].type != RANGE_LEARNER &&
+            c->desc.replicas[i].type != RANGE_NON_VOTER) {
+            out->replicas[out->count++] = c->desc.replicas[i];
+        }
+    }
+    return OK;
+}
+
+static const struct range_replica *choose(struct route *rt)
+{
+    for (uint32_t i = 0; i < rt->count && rt->leader.v != 0; i++) {
+        if (rt->replicas[i].store.v == rt->leader.v) {
+            return &rt->replicas[i];
+        }
+    }
+    rt->leader.v = 0;
+    return rt->count == 0 ? NULL : &rt->replicas[rt->next++ % rt->count];
+}
+
+static void note_leader(struct kv *kv, struct bytes key, store_id leader)
+{
+    struct cached_range *c = cache_find(kv, key);
+
+    if (c != NULL) {
+        c->leader = leader;
+    }
+}
+
+enum verdict {
+    VERDICT_DONE,
+    VERDICT_NEXT,    /* At once, elsewhere. */
+    VERDICT_PAUSE,   /* After a pause. */
+    VERDICT_REROUTE, /* The descriptor was wrong. */
+};
+
+static enum verdict judge_answer(struct kv *kv, struct route *rt, const struct range_replica *to,
+                                 struct range_result *out)
+{
+    switch (out->st.code) {
+    case STATUS_NOT_LEADER:
+        if (out->hint_store.v != 0 && out->hint_store.v != to->store.v &&
+            out->hint_store.v != rt->leader.v) {
+            rt->leader = out->hint_store;
+            return VERDICT_NEXT;
+        }
+        rt->leader.v = 0;
+        return rt->next % rt->count == 0 ? VERDICT_PAUSE : VERDICT_NEXT;
+    case STATUS_RANGE_MISMATCH:
+        learn(kv, out->descs, out->descs_count);
+        return VERDICT_REROUTE;
+    case STATUS_RANGE_NOT_FOUND:
+        rt->leader.v = 0;
+        return rt->next % rt->count == 0 ? VERDICT_PAUSE : VERDICT_NEXT;
+    case STATUS_NOT_PROPOSED:
+    case STATUS_OVERLOADED:
+        return VERDICT_PAUSE;
+    default: /* Every other code is the caller's. */
+        return VERDICT_DONE;
+    }
+}
+
+/* No answer came from `to`. */
+static enum verdict judge_silence(struct route *rt, const struct range_batch *b, struct status st,
+                                  struct range_result *out)
+{
+    if (st.code == STATUS_CANCELLED || st.code == STATUS_MEMORY || st.code == STATUS_INVALID) {
+        out->st = has_writes(b) && st.code == STATUS_CANCELLED
+                      ? FAIL(STATUS_AMBIGUOUS, "cancelled while a write was under way")
+                      : st;
+        return VERDICT_DONE;
+    }
+    if (has_writes(b) && st.code != STATUS_OVERLOADED) {
+        out->st = FAIL(STATUS_AMBIGUOUS, "the leaseholder did not answer; the write may or may "
+                                         "not have been committed");
+        return VERDICT_DONE;
+    }
+    rt->leader.v = 0;
+    return rt->next % rt->count == 0 ? VERDICT_PAUSE : VERDICT_NEXT;
+}
+
+/* Pause before the n-th further round; half of it random so that many do not march in step. */
+static struct status pause_before(struct kv *kv, uint32_t round)
+{
+    uint64_t ns = PAUSE_FIRST_NS << (round > 5 ? 5 : round);
+
+    ns = ns > PAUSE_MAX_NS ? PAUSE_MAX_NS : ns;
+    kv->stats.retries++;
+    return fiber_sleep(ns / 2 + env_random_u64(shard_env(kv->o.shard)) % (ns / 2 + 1));
+}
+
+static struct status send_loop(struct kv *kv, struct range_batch *b, uint64_t deadline_ns,
+                               struct arena *arena, struct range_result *out)
+{
+    const struct bytes key = b->requests[0].key;
+    struct route rt = {0};
+    struct status last = FAIL(STATUS_UNAVAILABLE, "no leaseholder could be reached");
+    uint32_t round = 0;
+    uint32_t mismatches = 0;
+
+    for (;;) {
+        const struct range_replica *to = NULL;
+        enum verdict v = VERDICT_PAUSE;
+        struct status st = OK;
+
+        if (env_mono_ns(shard_env(kv->o.shard)) >= deadline_ns) {
+            return last;
+        }
+        if (rt.count == 0) {
+            last = find_route(kv, key, deadline_ns, arena, &rt);
+        }
+        to = choose(&rt);
+        if (to != NULL) {
+            b->range = rt.range;
+            b->generation = rt.generation;
+            st = attempt(kv, to, b, deadline_ns, arena, out);
+            v = status_ok(st) ? judge_answer(kv, &rt, to, out) : judge_silence(&rt, b, st, out);
+            last = status_ok(st) ? out->st : st;
+        }
+        switch (v) {
+        case VERDICT_DONE:
+            note_leader(kv, key, to->store);
+            return out->st;
+        case VERDICT_NEXT:
+            break;
+        case VERDICT_REROUTE:
+            rt.count = 0;
+            if (++mismatches > MISMATCHES_MAX) {
+                return FAIL(STATUS_UNSUPPORTED, "a batch over several ranges is not supported yet");
+            }
+            break;
+        case VERDICT_PAUSE:
+            TRY(pause_before(kv, round++));
+            cache_evict(kv, key); /* It may have moved. */
+            rt.count = 0;
+            break;
+        }
+    }
+}
+
+/* What the caller learns when the loop gave up: nothing was written. */
+static struct status give_up_text(struct status st)
+{
+    switch (st.code) {
+    case STATUS_NOT_LEADER:
+    case STATUS_RANGE_NOT_FOUND:
+    case STATUS_RANGE_MISMATCH:
+    case STATUS_NOT_PROPOSED:
+        return FAIL(STATUS_UNAVAILABLE, "no leaseholder could be reached for the range in time");
+    default:
+        return st;
+    }
+}
+
+struct status kv_send(struct kv *kv, struct range_batch *b, uint64_t deadline_ns,
+                      struct arena *arena, struct range_result *out)
+{
+    const uint64_t latest = env_mono_ns(shard_env(kv->o.shard)) + KV_DEADLINE_NS_DEFAULT;
+    struct status st = OK;
+
+    INVARIANT(b->count > 0);
+    kv->stats.batches++;
+    *out = (struct range_result){0};
+    st = give_up_text(
+        send_loop(kv, b, deadline_ns == DEADLINE_NONE ? latest : deadline_ns, arena, out));
+    out->st = st;
+    return st;
+}
+
+/* First meta2 entry whose end lies above the key. */
+static struct status lookup(struct kv *kv, struct bytes key, uint64_t deadline_ns,
+                            struct arena *arena)
+{
+    struct buf start = {0};
+    struct buf after = {0};
+    struct key_enc k;
+    struct range_request q = {.op = RANGE_OP_SCAN, .rows_max = 1};
+    struct range_batch b = {.requests = &q, .count = 1};
+    struct range_result result;
+    struct range_desc d;
+    struct reader rows;
+    struct bytes meta;
+    struct status st = OK;
+
+    if (kv->first == NULL) {
+        return FAIL(STATUS_UNAVAILABLE, "the first range is not known yet");
+    }
+    kv->stats.lookups++;
+    key_enc_init_buf(&k, &start);
+    key_enc_meta(&k, 2, key);
+    TRY_OUT(key_enc_finish(&k, &meta));
+    key_enc_init_buf(&k, &after);
+    key_enc_after(&k, meta);
+    TRY_OUT(key_enc_finish(&k, &q.key));
+    TRY_OUT(bytes_dup(arena, q.key, &q.key));
+    q.end = BYTES_LIT("\x06");
+    TRY_OUT(kv_send(kv, &b, deadline_ns, arena, &result));
+    rows = reader_of(result.responses[0].rows);
+    (void)read_lp_bytes(&rows);
+    if (result.responses[0].rows_count != 1) {
+        TRY_OUT(FAIL(STATUS_UNAVAILABLE, "no range is recorded for the key"));
+    }
+    TRY_OUT(range_desc_decode(read_lp_bytes(&rows), arena, &d));
+    cache_insert(kv, &d);
+out:
+    buf_deinit(&start);
+    buf_deinit(&after);
+    return st;
+}
+
+/* ---- life --------------------------------------------------------------------------------------- */
+
+struct status kv_create(const struct kv_options *o, struct kv **out)
+{
+    struct kv *kv = calloc(1, sizeof(*kv));
+
+    if (kv == NULL) {
+        return FAIL(STATUS_MEMORY, "out of memory");
+    }
+    kv->o = *o;
+    shard_set_slot(o->shard, SHARD_SLOT_KV, kv);
+    *out = kv;
+    return OK;
+}
+
+void kv_destroy(struct kv *kv)
+{
+    if (kv == NULL) {
+        return;
+    }
+    while (kv->count > 0) {
+        remove_at(kv, kv->count - 1);
+    }
+    cached_free(kv->first);
+    free(kv->ranges);
+    free(kv);
+}
+
+void kv_set_store(struct kv *kv, struct store *store, store_id id)
+{
+    kv->store = store;
+    kv->store_id = id;
+}
+
+void kv_get_stats(const struct kv *kv, struct kv_stats *out)
+{
+    *out = kv->stats;
+    out->cached = kv->count;
+}

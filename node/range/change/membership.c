@@ -1,0 +1,297 @@
+/*
+ * membership.c -- replicas come and go by changing the descriptor.
+ *
+ *     absent -> LEARNER -> (snapshot, catches up) -> VOTER_INCOMING -> VOTER
+ *     VOTER -> VOTER_DEMOTING -> LEARNER -> absent
+ *
+ * Each arrow is one command in the range's own log that carries the whole new descriptor: the Raft
+ * configuration, the range-local row and its copy in meta2 change at the same index. A voter is
+ * added or removed through a joint configuration, so that the same code serves several at once
+ * later. A change that stops half way (its leader died) is finished by whoever leads next.
+ *
+ * Source: protocol reference 10.7; Ongaro's thesis 4.3.
+ */
+#include "node/range/internal.h"
+
+#define STEP_RETRY_NS ((uint64_t)50000000)
+
+/* Writes of the row and of its copy in meta2, as engine changes. */
+static struct status desc_writes(struct replica *r, const struct range_desc *d, struct bytes value,
+                                 struct mvcc_writer *w)
+{
+    uint8_t mem[KEY_STACK_SIZE];
+    struct key_enc k;
+    struct mvcc_write op = {.value = value, .ts = hclock_hts(hlc_now(r->store->hlc))};
+    struct mvcc_written written;
+    struct mvcc_conflict conflict = {0};
+
+    key_enc_init(&k, mem, sizeof(mem));
+    key_enc_local(&k, d->start, KEY_LOCAL_DESCRIPTOR);
+    TRY(key_enc_finish(&k, &op.key));
+    TRY(mvcc_put(w, &op, &written, &conflict));
+    key_enc_init(&k, mem, sizeof(mem));
+    key_enc_meta(&k, 2, d->end);
+    TRY(key_enc_finish(&k, &op.key));
+    if (conflict.kind == MVCC_CONFLICT_NONE && range_desc_contains(&r->desc, op.key)) {
+        TRY(mvcc_put(w, &op, &written, &conflict));
+    }
+    return conflict.kind == MVCC_CONFLICT_NONE
+               ? OK
+               : FAIL(STATUS_TXN_RETRY, "the range descriptor is being changed by somebody else");
+}
+
+static struct status propose_desc(struct replica *r, const struct range_desc *d)
+{
+    struct command c = {.kind = COMMAND_CONF};
+    struct engine_batch ops;
+    struct mvcc_reader reader;
+    struct mvcc_writer w;
+    struct arena arena;
+    struct buf desc = {0};
+    const uint64_t term = raft_get_state(r->raft).term;
+    struct status st = OK;
+
+    engine_batch_init(&ops);
+    arena_init(&arena, 0);
+    mvcc_reader_init(&reader, r->store->engine, NULL, ENGINE_TIER_ANY);
+    mvcc_writer_init(&w, &reader, &ops, &arena);
+    w.no_intents = true;
+    TRY_OUT(lease__check(r, HTS_ZERO));
+    TRY_OUT(range_desc_encode(d, &desc));
+    TRY_OUT(desc_writes(r, d, buf_bytes(&desc), &w));
+    c.desc = buf_bytes(&desc);
+    c.ops = buf_bytes(&ops.ops);
+    c.stats = w.stats;
+    TRY_OUT(proposal__append(r, &c, RAFT_ENTRY_CONF, term, NULL));
+out:
+    mvcc_reader_deinit(&reader);
+    engine_batch_deinit(&ops);
+    arena_deinit(&arena);
+    buf_deinit(&desc);
+    return st;
+}
+
+/* Proposes until the core takes it (an earlier change must have applied, support must have caught up
+ * with the old configuration), then waits until it applies. */
+static struct status change_desc(struct replica *r, struct range_desc *d, uint64_t deadline_ns)
+{
+    const uint64_t generation = r->desc.generation + 1;
+    struct status st = OK;
+
+    d->generation = generation;
+    for (;;) {
+        st = propose_desc(r, d);
+        if (st.code != STATUS_NOT_PROPOSED && st.code != STATUS_OVERLOADED) {
+            break;
+        }
+        if (env_mono_ns(shard_env(r->store->shard)) >= deadline_ns) {
+            return FAIL(STATUS_TIMEOUT, "the range does not take a configuration change");
+        }
+        TRY(fiber_sleep(STEP_RETRY_NS));
+        if (r->life != REPLICA_INIT || r->desc.generation != generation - 1) {
+            return FAIL(STATUS_NOT_LEADER, "the range changed meanwhile");
+        }
+    }
+    TRY(st);
+    while (r->desc.generation < generation) {
+        if (r->life != REPLICA_INIT || raft_get_state(r->raft).role != RAFT_LEADER) {
+            return FAIL(STATUS_NOT_LEADER, "leadership moved during a configuration change");
+        }
+        TRY(wait_queue_wait(&r->progress, deadline_ns));
+    }
+    return OK;
+}
+
+static void set_type(struct range_desc *d, store_id store, enum range_replica_type type)
+{
+    for (uint32_t i = 0; i < d->replicas_count; i++) {
+        if (d->replicas[i].store.v == store.v) {
+            d->replicas[i].type = type;
+        }
+    }
+}
+
+static void drop(struct range_desc *d, store_id store)
+{
+    for (uint32_t i = 0; i < d->replicas_count; i++) {
+        if (d->replicas[i].store.v == store.v) {
+            d->replicas[i] = d->replicas[--d->replicas_count];
+            return;
+        }
+    }
+}
+
+/* One arrow of the drawing above. The copy keeps its bytes although r->desc changes under us. */
+static struct status step_type(struct replica *r, store_id store, enum range_replica_type type,
+                               uint64_t deadline_ns)
+{
+    struct arena arena;
+    struct range_desc d;
+    struct status st = OK;
+
+    arena_init(&arena, 0);
+    TRY_OUT(range_desc_dup(&arena, &r->desc, &d));
+    set_type(&d, store, type);
+    TRY_OUT(change_desc(r, &d, deadline_ns));
+out:
+    arena_deinit(&arena);
+    return st;
+}
+
+static struct status step_drop(struct replica *r, store_id store, uint64_t deadline_ns)
+{
+    struct arena arena;
+    struct range_desc d;
+    struct status st = OK;
+
+    arena_init(&arena, 0);
+    TRY_OUT(range_desc_dup(&arena, &r->desc, &d));
+    drop(&d, store);
+    TRY_OUT(change_desc(r, &d, deadline_ns));
+out:
+    arena_deinit(&arena);
+    return st;
+}
+
+static struct status step_add(struct replica *r, node_id node, store_id store,
+                              uint64_t deadline_ns)
+{
+    struct arena arena;
+    struct range_desc d;
+    struct status st = OK;
+
+    if (r->desc.replicas_count == RAFT_PEERS_MAX) {
+        return FAIL(STATUS_INVALID, "the range has as many replicas as it can have");
+    }
+    arena_init(&arena, 0);
+    TRY_OUT(range_desc_dup(&arena, &r->desc, &d));
+    d.replicas[d.replicas_count++] =
+        (struct range_replica){node, store, {d.next_replica++}, RANGE_LEARNER};
+    TRY_OUT(change_desc(r, &d, deadline_ns));
+out:
+    arena_deinit(&arena);
+    return st;
+}
+
+/* A learner is promoted when it has what is committed now. */
+static struct status wait_caught_up(struct replica *r, store_id store, uint64_t deadline_ns)
+{
+    const uint64_t target = raft_get_state(r->raft).commit;
+
+    for (;;) {
+        const struct range_replica *peer = range_desc_find(&r->desc, store);
+        struct raft_progress pr;
+
+        if (r->life != REPLICA_INIT || peer == NULL ||
+            raft_get_state(r->raft).role != RAFT_LEADER) {
+            return FAIL(STATUS_NOT_LEADER, "leadership moved while a learner caught up");
+        }
+        if (raft_get_progress(r->raft, peer->id, &pr) && pr.match >= target) {
+            return OK;
+        }
+        TRY(wait_queue_wait(&r->progress, deadline_ns));
+    }
+}
+
+static struct status promote(struct replica *r, store_id store, uint64_t deadline_ns)
+{
+    TRY(wait_caught_up(r, store, deadline_ns));
+    TRY(step_type(r, store, RANGE_VOTER_INCOMING, deadline_ns));
+    return step_type(r, store, RANGE_VOTER, deadline_ns);
+}
+
+static struct status add_voter(struct replica *r, node_id node, store_id store,
+                               uint64_t deadline_ns)
+{
+    const struct range_replica *peer = range_desc_find(&r->desc, store);
+
+    if (peer == NULL) {
+        TRY(step_add(r, node, store, deadline_ns));
+        peer = range_desc_find(&r->desc, store);
+    }
+    switch (peer->type) {
+    case RANGE_VOTER:
+        return OK;
+    case RANGE_VOTER_INCOMING:
+        return step_type(r, store, RANGE_VOTER, deadline_ns);
+    case RANGE_VOTER_DEMOTING:
+        TRY(step_type(r, store, RANGE_LEARNER, deadline_ns));
+        break;
+    case RANGE_LEARNER:
+    case RANGE_NON_VOTER:
+    case RANGE_REPLICA_TYPE_COUNT:
+        break;
+    }
+    return promote(r, store, deadline_ns);
+}
+
+static struct status remove_replica(struct replica *r, store_id store, uint64_t deadline_ns)
+{
+    const struct range_replica *peer = range_desc_find(&r->desc, store);
+
+    if (peer == NULL) {
+        return OK;
+    }
+    if (peer->id.v == r->id.v) {
+        return FAIL(STATUS_INVALID, "a leaseholder does not remove itself: move the lease first");
+    }
+    if (peer->type == RANGE_VOTER || peer->type == RANGE_VOTER_INCOMING) {
+        TRY(step_type(r, store, RANGE_VOTER_DEMOTING, deadline_ns));
+    }
+    peer = range_desc_find(&r->desc, store);
+    if (peer != NULL && peer->type == RANGE_VOTER_DEMOTING) {
+        TRY(step_type(r, store, RANGE_LEARNER, deadline_ns));
+    }
+    return step_drop(r, store, deadline_ns);
+}
+
+static struct status begin_change(struct store *s, range_id range, struct replica **out)
+{
+    struct replica *r = store__find(s, range);
+
+    if (r == NULL || !status_ok(lease__check(r, HTS_ZERO))) {
+        return FAIL(STATUS_NOT_LEADER, "this store does not hold the lease");
+    }
+    if (r->changing) {
+        return FAIL(STATUS_OVERLOADED, "the range is being changed already");
+    }
+    r->changing = true;
+    replica__acquire(r);
+    s->fibers++;
+    *out = r;
+    return OK;
+}
+
+static void end_change(struct replica *r)
+{
+    struct store *s = r->store;
+
+    r->changing = false;
+    replica__release(r);
+    s->fibers--;
+    wait_queue_wake_all(&s->idle);
+}
+
+struct status store_add_voter(struct store *s, range_id range, node_id node, store_id store,
+                              uint64_t deadline_ns)
+{
+    struct replica *r = NULL;
+    struct status st = OK;
+
+    TRY(begin_change(s, range, &r));
+    st = add_voter(r, node, store, deadline_ns);
+    end_change(r);
+    return st;
+}
+
+struct status store_remove_replica(struct store *s, range_id range, store_id store,
+                                   uint64_t deadline_ns)
+{
+    struct replica *r = NULL;
+    struct status st = OK;
+
+    TRY(begin_change(s, range, &r));
+    st = remove_replica(r, store, deadline_ns);
+    end_change(r);
+    return st;
+}

@@ -1,0 +1,218 @@
+/*
+ * internal.h -- the store and its replicas, shared by the files of this folder.
+ */
+#pragma once
+
+#include "node/base/list.h"
+#include "node/base/log.h"
+#include "node/base/map.h"
+#include "node/range/command.h"
+#include "node/range/conflict/latch.h"
+#include "node/range/store.h"
+#include "node/runtime/fiber.h"
+#include "node/storage/key/key.h"
+#include "node/storage/mvcc/mvcc.h"
+
+#define RANGE_TICK_NS ((uint64_t)100000000)
+#define RANGE_WRITES_INFLIGHT_MAX 2u
+#define RANGE_APPLY_ENTRIES_MAX 256u
+#define RANGE_SNAPSHOT_CHUNK_BYTES ((size_t)512 << 10)
+#define RANGE_SNAPSHOT_BYTES_MAX ((size_t)192 << 20)
+#define RANGE_SNAPSHOTS_OUT_MAX 2u
+
+enum replica_life {
+    REPLICA_UNINIT,  /* Created by a message: term and vote only, no keys. */
+    REPLICA_INIT,    /* Holds the range's data. */
+    REPLICA_REMOVED, /* Tombstone written; freed when nothing refers to it. */
+};
+
+struct replica;
+struct store_write;
+struct snapshot_in;
+
+/* A command on its way. Freed when it has applied or can never. */
+struct proposal {
+    struct list link; /* Of the replica, ascending index. */
+    uint64_t index;
+    uint64_t term;
+    uint64_t applied_term;     /* Term of the entry that applied at `index`; 0: not yet. */
+    struct completion *waiter; /* NULL: nobody waits any more. */
+    struct status *outcome;    /* Of the waiter. */
+    bool answered;
+    bool latched;
+    struct latch_guard guard;
+    struct latch_point points[]; /* Then the keys' bytes. */
+};
+
+struct replica {
+    struct store *store;
+    range_id range;
+    replica_id id;
+    enum replica_life life;
+    struct range_desc desc; /* In desc_arena; zero while UNINIT. */
+    struct arena desc_arena;
+
+    struct raft *raft;
+    struct raft_view view;
+    bool dirty;
+    struct list dirty_link;
+    replica_id last_from;      /* Who spoke last: answers reach even those the descriptor misses. */
+    store_id last_from_store;
+    uint32_t refs;             /* Writes and fibers that point here. */
+
+    struct applied_state applied;    /* Visible to reads. */
+    struct applied_state submitted;  /* Handed to the writer. */
+    uint64_t truncated_index;
+    uint64_t truncated_term;
+    uint64_t log_bytes;        /* Roughly, since the truncation point. */
+    bool truncating;           /* A truncation is in a write. */
+    uint64_t truncate_hint;    /* From the leader, or own when leading. */
+
+    uint64_t serving_term;     /* Lease of this term is applied here; 0: none. */
+    struct hts lease_start_ts;
+    uint64_t lease_proposed_term;
+    uint64_t revoked_index;    /* A revocation of ours is in the log here; 0: none. */
+
+    struct latches latches;
+    struct list proposals;
+    uint32_t proposals_count;
+    struct wait_queue progress; /* Woken whenever raft moved on. */
+
+    struct snapshot_in *snap_in;
+    uint32_t snapshots_out;    /* Fibers. */
+    struct list outgoing;      /* Peers with a snapshot under way, see snapshot.c. */
+    bool changing;             /* A membership change or transfer is under way. */
+};
+
+/* What must happen once a write is durable, per replica. */
+struct write_item {
+    struct list link;
+    struct replica *replica; /* NULL: liveness. */
+    bool has_mark;
+    struct raft_mark mark;
+    uint64_t liveness_version;
+    bool applied;               /* `state` became visible. */
+    struct applied_state state;
+    bool lease_started;
+    uint64_t lease_term;
+    struct hts lease_ts;
+    bool snapshot;              /* A snapshot was installed. */
+    struct rpc_reply_to snapshot_reply;
+    struct blob *desc;          /* A new descriptor, encoded. */
+    uint64_t truncated_index;   /* The log was cut there; 0: no. */
+    uint64_t truncated_term;
+};
+
+/* Raft messages that wait for the end of the turn or of a write. */
+struct outbox_msg {
+    struct list link;
+    store_id to;
+    range_id range;
+    struct raft_msg msg;
+    struct raft_entry entries[]; /* References are owned. */
+};
+
+struct outbox {
+    struct list msgs;
+    uint32_t count;
+};
+
+/* One engine write of the store: everything that one or more turns produced. */
+struct store_write {
+    struct env_job job;
+    struct store *store;
+    struct engine_batch batch;
+    bool sync;
+    struct list items;
+    struct outbox outbox;
+    struct status st;
+};
+
+struct store {
+    struct store_options o;
+    struct shard *shard;
+    struct engine *engine;
+    struct hlc *hlc;
+    struct map replicas;
+    struct list dirty;
+    struct outbox outbox;      /* To send at the end of this turn. */
+    struct store_write *pending;
+    uint32_t writes_inflight;
+    struct liveness *liveness;
+    struct hts quiet_until;    /* No Raft before: own promises of the life before. */
+    bool awake;
+    struct shard_timer tick;
+    uint64_t next_tick_ns;
+    struct buf block;          /* Entries of the frame being built. */
+    struct arena scratch;      /* For one handler or hook; reset behind it. */
+    struct engine_batch eval_batch;
+    struct store_probe probe;
+    struct store_stats stats;
+    uint32_t snapshots_out;
+    bool stopping;
+    struct wait_queue idle;    /* A write ended. */
+    uint32_t fibers;
+};
+
+/* ---- store.c ---- */
+NOYIELD struct store_write *store__pending(struct store *s);
+NOYIELD void store__mark_dirty(struct replica *r);
+NOYIELD void store__fatal(struct store *s, struct status why);
+NOYIELD struct write_item *store__add_item(struct store_write *w, struct replica *r);
+NOYIELD struct replica *store__find(struct store *s, range_id id);
+
+/* ---- outbox.c ---- */
+NOYIELD void outbox__init(struct outbox *o);
+NOYIELD void outbox__clear(struct outbox *o);
+NOYIELD void outbox__add(struct outbox *o, struct replica *r, const struct raft_msg *m);
+NOYIELD void outbox__send(struct store *s, struct outbox *o);
+NOYIELD void outbox__on_raft(void *store, const struct rpc_message *m);
+
+/* ---- replica/replica.c ---- */
+NOYIELD NODISCARD struct status replica__create(struct store *s, range_id range, replica_id id,
+                                                struct replica **out);
+NOYIELD NODISCARD struct status replica__load(struct store *s, range_id range,
+                                              struct bytes ident);
+NOYIELD void replica__destroy(struct replica *r);
+NOYIELD void replica__acquire(struct replica *r);
+NOYIELD void replica__release(struct replica *r);
+NOYIELD void replica__handle_ready(struct replica *r);
+NOYIELD void replica__write_done(struct store *s, struct write_item *item);
+NOYIELD void replica__remove(struct replica *r);
+NOYIELD void replica__refresh_view(struct replica *r);
+NOYIELD NODISCARD struct status replica__set_desc(struct replica *r, const struct range_desc *d);
+NOYIELD NODISCARD struct status replica__ident_encode(const struct replica *r,
+                                                      struct bytes start_key, struct buf *out);
+
+/* ---- replica/apply.c ---- */
+NOYIELD void apply__submit(struct replica *r, uint64_t lo, uint64_t hi);
+NOYIELD void apply__resolve_proposals(struct replica *r, uint64_t upto);
+NOYIELD void apply__fail_proposals(struct replica *r, struct status why);
+NOYIELD void apply__answer_committed(struct replica *r);
+
+/* ---- replica/propose.c ---- */
+NOYIELD struct proposal *proposal__create(const struct range_batch *b);
+NOYIELD void proposal__free(struct proposal *p);
+/* Appends under the append gate; on success the proposal belongs to the replica. */
+NOYIELD NODISCARD struct status proposal__append(struct replica *r, const struct command *c,
+                                                 enum raft_entry_kind kind, uint64_t term,
+                                                 struct proposal *p);
+/* Waits for the outcome. Errors: STATUS_NOT_PROPOSED (overwritten), STATUS_AMBIGUOUS. */
+MAYYIELD NODISCARD struct status proposal__wait(struct proposal *p, struct completion *c,
+                                                const struct status *outcome,
+                                                uint64_t deadline_ns);
+
+/* ---- replica/evaluate.c ---- */
+NOYIELD void range__on_batch(void *store, const struct rpc_message *m);
+
+/* ---- lease/lease.c ---- */
+NOYIELD void lease__role_changed(struct replica *r);
+/* May this replica serve at `ts` now? Errors: STATUS_NOT_LEADER. */
+NOYIELD NODISCARD struct status lease__check(struct replica *r, struct hts ts);
+
+/* ---- replica/snapshot.c ---- */
+NOYIELD void snapshot__send(struct replica *r, replica_id peer);
+NOYIELD void snapshot__on_chunk(void *store, const struct rpc_message *m);
+NOYIELD void snapshot__install(struct replica *r, const struct raft_ready *rd,
+                               struct store_write *w);
+NOYIELD void snapshot__drop(struct replica *r);

@@ -1,0 +1,218 @@
+/*
+ * apply.c -- committed commands become state.
+ *
+ * Applying is total: a command that was committed changes the engine exactly as it says. All commands
+ * that are ready go into the store's pending write together with one AppliedState; when that write
+ * has ended they are visible, their latches go, and whoever waits for them is answered, unless he
+ * was answered at commit already.
+ *
+ * Invariant: state and AppliedState are in the same batch, so that a crash never separates them.
+ */
+#include <stdlib.h>
+
+#include "node/base/invariant.h"
+#include "node/range/internal.h"
+
+static void note_lease(struct applied_state *a, const struct raft_entry *e, const struct command *c,
+                       struct write_item *item)
+{
+    a->lease = c->kind == COMMAND_LEASE_START ? LEASE_STARTED : LEASE_REVOKED;
+    a->lease_term = e->term;
+    a->lease_holder = c->target;
+    a->lease_start_ts = c->start_ts;
+    if (c->kind == COMMAND_LEASE_START) {
+        a->lease_sequence++;
+        item->lease_started = true;
+        item->lease_term = e->term;
+        item->lease_ts = c->start_ts;
+    }
+}
+
+static struct status apply_command(struct replica *r, const struct raft_entry *e,
+                                   struct store_write *w, struct write_item *item)
+{
+    struct command c;
+
+    if (e->payload == NULL) {
+        return OK; /* An empty entry of the core. */
+    }
+    TRY(command_decode(blob_bytes(e->payload), &c));
+    if (c.ops.len > 0) {
+        TRY(engine_batch_append(&w->batch, c.ops, true));
+    }
+    mvcc_stats_add(&r->submitted.stats, &c.stats);
+    switch (c.kind) {
+    case COMMAND_LEASE_START:
+    case COMMAND_LEASE_REVOKE:
+        note_lease(&r->submitted, e, &c, item);
+        break;
+    case COMMAND_CONF:
+        blob_release(item->desc);
+        item->desc = blob_copy(c.desc);
+        INVARIANT(item->desc != NULL);
+        break;
+    case COMMAND_WRITE:
+    case COMMAND_NOOP:
+    case COMMAND_KIND_COUNT:
+        break;
+    }
+    return OK;
+}
+
+static void note_proposals(struct replica *r, const struct raft_entry *entries, uint32_t count)
+{
+    LIST_FOREACH(it, &r->proposals)
+    {
+        struct proposal *p = LIST_ENTRY(it, struct proposal, link);
+
+        if (p->index > entries[count - 1].index) {
+            break;
+        }
+        if (p->index >= entries[0].index) {
+            p->applied_term = entries[p->index - entries[0].index].term;
+        }
+    }
+}
+
+static void probe_applied(struct replica *r, const struct raft_entry *e)
+{
+    const struct store_probe *probe = &r->store->probe;
+
+    if (probe->applied != NULL) {
+        probe->applied(probe->ctx, r->store->o.ident.store, r->range, e->index, e->term,
+                       blob_bytes(e->payload));
+    }
+}
+
+static struct status put_applied_state(struct replica *r, struct store_write *w)
+{
+    uint8_t mem[KEY_RANGE_ID_SIZE];
+    struct buf *value = &r->store->block;
+
+    buf_clear(value);
+    TRY(applied_state_encode(&r->submitted, value));
+    return engine_batch_put(&w->batch, ENGINE_CF_STATE,
+                            key_range_record(mem, r->range, KEY_RANGE_APPLIED), buf_bytes(value));
+}
+
+/* One page of entries into the pending write. */
+static struct status submit_page(struct replica *r, struct raft_entry *entries, uint32_t count)
+{
+    struct store_write *w = store__pending(r->store);
+    struct write_item *item = store__add_item(w, r);
+
+#ifdef DSQL_PLANTS
+    if ((r->store->o.plants & STORE_PLANT_REORDER_APPLY) != 0 && count >= 2) {
+        struct blob *swap = entries[0].payload;
+
+        entries[0].payload = entries[1].payload;
+        entries[1].payload = swap;
+    }
+#endif
+    for (uint32_t i = 0; i < count; i++) {
+        TRY(apply_command(r, &entries[i], w, item));
+        probe_applied(r, &entries[i]);
+    }
+    r->submitted.index = entries[count - 1].index;
+    r->submitted.term = entries[count - 1].term;
+    r->store->stats.commands += count;
+    TRY(put_applied_state(r, w));
+    item->applied = true;
+    item->state = r->submitted;
+    note_proposals(r, entries, count);
+    return OK;
+}
+
+void apply__submit(struct replica *r, uint64_t lo, uint64_t hi)
+{
+    struct raft_entry entries[RANGE_APPLY_ENTRIES_MAX];
+
+    while (lo <= hi) {
+        const uint64_t upto =
+            hi - lo < RANGE_APPLY_ENTRIES_MAX ? hi : lo + RANGE_APPLY_ENTRIES_MAX - 1;
+        uint32_t count = 0;
+        struct status st = raft_read_entries(r->raft, lo, upto, RANGE_APPLY_ENTRIES_MAX, entries,
+                                             &count);
+
+        if (status_ok(st) && count > 0) {
+            st = submit_page(r, entries, count);
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            blob_release(entries[i].payload);
+        }
+        if (!status_ok(st) || count == 0) {
+            store__fatal(r->store, status_ok(st) ? FAIL(STATUS_CORRUPT, "committed entry missing")
+                                                 : st);
+            return;
+        }
+        lo += count;
+    }
+}
+
+/* ---- who waits ---------------------------------------------------------------------------------- */
+
+static void answer(struct proposal *p, struct status st)
+{
+    if (p->waiter != NULL && !p->answered) {
+        *p->outcome = st;
+        completion_fire(p->waiter);
+    }
+    p->answered = true;
+    p->waiter = NULL;
+}
+
+static void finish(struct replica *r, struct proposal *p, struct status st)
+{
+    answer(p, st);
+    list_remove(&p->link);
+    r->proposals_count--;
+    if (p->latched) {
+        latch_release(&r->latches, &p->guard);
+    }
+    proposal__free(p);
+}
+
+void apply__answer_committed(struct replica *r)
+{
+    const struct raft_state rs = raft_get_state(r->raft);
+
+    if (rs.role != RAFT_LEADER) {
+        return; /* Whether it committed is known when the index applies. */
+    }
+    LIST_FOREACH(it, &r->proposals)
+    {
+        struct proposal *p = LIST_ENTRY(it, struct proposal, link);
+
+        if (p->index > rs.commit) {
+            break;
+        }
+        if (p->term == rs.term) {
+            answer(p, OK);
+        }
+    }
+}
+
+void apply__resolve_proposals(struct replica *r, uint64_t upto)
+{
+    while (!list_empty(&r->proposals)) {
+        struct proposal *p = LIST_ENTRY(r->proposals.next, struct proposal, link);
+
+        if (p->index > upto) {
+            return;
+        }
+        if (p->applied_term == 0) {
+            finish(r, p, FAIL(STATUS_AMBIGUOUS, "the outcome of the write is unknown"));
+        } else if (p->applied_term == p->term) {
+            finish(r, p, OK);
+        } else {
+            finish(r, p, FAIL(STATUS_NOT_PROPOSED, "another leader overwrote the write"));
+        }
+    }
+}
+
+void apply__fail_proposals(struct replica *r, struct status why)
+{
+    while (!list_empty(&r->proposals)) {
+        finish(r, LIST_ENTRY(r->proposals.next, struct proposal, link), why);
+    }
+}
