@@ -480,7 +480,8 @@ static NOYIELD void receive_local(struct rpc *r, struct bytes frame)
 static void parcel_deliver(struct shard *to, struct shard_parcel *parcel)
 {
     struct rpc_parcel *p = CONTAINER_OF(parcel, struct rpc_parcel, parcel);
-    struct rpc *r = shard_get_slot(to, SHARD_SLOT_RPC);
+    /* Without a shard: it was destroyed before it read its parcels. */
+    struct rpc *r = to == NULL ? NULL : shard_get_slot(to, SHARD_SLOT_RPC);
 
     if (r != NULL) {
         receive_local(r, bytes_of(p->frame, p->size));

@@ -211,6 +211,7 @@ void rpc_peer_down(struct rpc *r, node_id node)
         return;
     }
     n->ping_call_id = 0;
+    n->ping_warm = false;
     LIST_FOREACH(it, &n->calls) {
         call_end(r, LIST_ENTRY(it, struct rpc_call, peer_link),
                  FAIL(STATUS_UNAVAILABLE, "the connection to the node was lost or refused"));

@@ -151,3 +151,8 @@ uint16_t rpc_frame_type(struct bytes frame)
 {
     return be16_get(frame.ptr + AT_TYPE);
 }
+
+node_id rpc_frame_from_node(struct bytes frame)
+{
+    return (node_id){be32_get(frame.ptr + AT_FROM_NODE)};
+}

@@ -41,5 +41,6 @@ NOYIELD NODISCARD struct status rpc_frame_decode_local(struct bytes frame, struc
 NOYIELD NODISCARD struct status rpc_frame_split(struct bytes in, size_t frame_max,
                                                 struct bytes *frame_out);
 
-/* Type of a frame that rpc_frame_split() returned, unchecked. */
+/* Fields of a frame that rpc_frame_split() returned, unchecked. */
 NOYIELD uint16_t rpc_frame_type(struct bytes frame);
+NOYIELD node_id rpc_frame_from_node(struct bytes frame);

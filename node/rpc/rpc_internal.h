@@ -28,6 +28,7 @@ struct rpc_node {
     uint64_t traffic_ns;   /* Of the last message that was not a ping. */
     uint64_t ping_call_id; /* 0: none under way. */
     uint64_t ping_sent_ns;
+    bool ping_warm;  /* A ping was answered over the present connection. */
     uint64_t rtt_ns; /* Smoothed; 0: not measured. */
 };
 

@@ -4,7 +4,8 @@
  * Once a second each node that was heard from or written to during the last minute gets a PING on
  * the control class, and the time to its answer is smoothed as TCP does it (RFC 6298: one eighth of
  * each sample). One ping is under way at a time; one that is not answered within five seconds is
- * forgotten and gives no sample. Pings do not count as traffic, otherwise two idle nodes would keep
+ * forgotten and gives no sample; nor does the first one over a connection, which may have had to wait
+ * for dialling and the TLS handshake. Pings do not count as traffic, otherwise two idle nodes would keep
  * each other awake for ever. Without traffic there is no timer either.
  *
  * A ping waits in no fiber: there may be a thousand peers.
@@ -76,6 +77,10 @@ bool rpc__ping_reply(struct rpc *r, const struct rpc_message *m)
         return false;
     }
     n->ping_call_id = 0;
+    if (!n->ping_warm) {
+        n->ping_warm = true;
+        return true;
+    }
     sample_ns = env_mono_ns(r->env) - n->ping_sent_ns;
     sample_ns = sample_ns == 0 ? 1 : sample_ns; /* 0 says: not measured. */
     n->rtt_ns = n->rtt_ns == 0 ? sample_ns
