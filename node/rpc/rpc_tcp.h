@@ -18,13 +18,17 @@ struct tls_config;
 
 struct rpc_tcp_options {
     struct shard *shard;
-    const char *listen;     /* "host:port"; NULL: this shard does not listen. */
-    const char *advertise;  /* What peers dial; NULL: the bound address. */
+    const char *listen; /* "host:port", numeric or localhost; NULL: this shard does not listen. */
+    const char *advertise;  /* What peers dial; NULL: the bound address, unless that is all. */
     struct tls_config *tls; /* NULL: --insecure, loopback addresses only. Borrowed. */
 };
 
+/* Errors: STATUS_INVALID (address, or not loopback without TLS), STATUS_EXISTS (port taken), STATUS_IO.
+ * Nothing is accepted before rpc_tcp_attach(). */
 NOYIELD NODISCARD struct status rpc_tcp_create(const struct rpc_tcp_options *o,
                                                struct rpc_tcp **out);
+/* In the same turn as rpc_destroy(), in any order: each knows the other. Sockets end a little later, by
+ * themselves. Accepts NULL. */
 NOYIELD void rpc_tcp_destroy(struct rpc_tcp *t);
 NOYIELD struct rpc_transport rpc_tcp_transport(struct rpc_tcp *t);
 /* Frames go to this rpc from now on. */
