@@ -120,10 +120,10 @@ enum ast_expr_kind {
 
 enum ast_const_kind {
     AST_CONST_NULL,
-    AST_CONST_BOOL,    /* .boolean. As a result column its label is "bool". */
-    AST_CONST_INT,     /* .integer: fits int4, which is its type. Never negative. */
-    AST_CONST_NUMERIC, /* .text as written: 3000000000, 1.5, 1e3. Type int8 if it has only digits
-                        * and fits, else numeric. Never with a sign. */
+    AST_CONST_BOOL,    /* .boolean */
+    AST_CONST_INT,     /* .integer: fits int4, which is its type. -5 comes folded into one. */
+    AST_CONST_NUMERIC, /* .text: 3000000000, 1.5, 1e3, a sign folded in. Type int8 if it has only
+                        * digits and fits, else numeric. Never fits int4. */
     AST_CONST_STRING,  /* .text, escapes resolved. Type unknown. */
     AST_CONST_BIT,     /* .text: "b0101" or "x1F" */
 };
@@ -361,7 +361,7 @@ struct ast_expr {
 struct ast_target {
     struct ast_expr *expr;
     const char *label; /* The alias, else what PostgreSQL calls such a column: a column's or
-                        * function's name, "case", "coalesce", "bool", "?column?". "" for a star. */
+                        * function's name, "case", "coalesce", "?column?". "" for a star. */
     bool aliased;
     int32_t location;
 };

@@ -21,6 +21,7 @@
 
 #define PARSE_TEXT_MAX       ((size_t)16 << 20) /* Longer: 54000. */
 #define PARSE_PAREN_MAX      2000u              /* ( and [ nested deeper: 54001. */
+#define PARSE_TOKENS_MAX     4000000u           /* Words and signs in one text: 54000. */
 #define PARSE_STATEMENTS_MAX 100000u            /* In one text: 54000. */
 
 struct parse_result {
