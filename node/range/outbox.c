@@ -117,7 +117,7 @@ static struct status send_to_store(struct store *s, struct outbox *o, store_id t
     struct rpc_to target = {.store = to, .cls = RPC_CLASS_NORMAL};
     struct bytes parts[3];
     uint8_t prefix[VARINT_MAX];
-    const bool known = s->o.node_of_store(s->o.ctx, to, &target.node);
+    const bool known = s->o.node_of_store(s->o.node_ctx, to, &target.node);
 
     arena_reset(&s->scratch);
     buf_clear(&s->block);

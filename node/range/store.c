@@ -58,6 +58,22 @@ out:
     return st;
 }
 
+/* Empty for a new store. */
+static struct status read_liveness(struct engine *e, struct arena *arena, struct bytes *out)
+{
+    uint8_t mem[KEY_STACK_SIZE];
+    struct key_enc k;
+    struct bytes key;
+    struct status st = OK;
+
+    *out = BYTES_EMPTY;
+    key_enc_init(&k, mem, sizeof(mem));
+    key_enc_store(&k, KEY_STORE_LIVENESS);
+    TRY(key_enc_finish(&k, &key));
+    st = engine_get(e, ENGINE_CF_RAFT, key, ENGINE_TIER_ANY, arena, out);
+    return st.code == STATUS_NOT_FOUND ? OK : st;
+}
+
 static struct status put_ident(struct engine_batch *b, const struct store_ident *id)
 {
     uint8_t mem[KEY_STACK_SIZE];
@@ -85,6 +101,27 @@ struct status store_write_ident(struct engine *e, const struct store_ident *id)
     TRY_OUT(engine_write(e, &batch, true));
 out:
     engine_batch_deinit(&batch);
+    return st;
+}
+
+struct status store_read_clock_bound(struct engine *e, uint64_t *wall_out)
+{
+    struct arena arena;
+    struct liveness *l = NULL;
+    struct hts wait;
+    struct bytes record = BYTES_EMPTY;
+    struct status st = OK;
+
+    arena_init(&arena, 0);
+    *wall_out = 0;
+    st = read_liveness(e, &arena, &record);
+    if (status_ok(st) && record.len > 0) {
+        TRY_OUT(liveness_create(&(struct liveness_options){0}, record, HTS_ZERO, &l, &wait));
+        *wall_out = liveness_clock_bound(l);
+    }
+out:
+    liveness_destroy(l);
+    arena_deinit(&arena);
     return st;
 }
 
@@ -310,7 +347,7 @@ static void send_liveness(struct store *s, const struct liveness_msg *m)
     struct rpc_to to = {.store = m->to, .cls = RPC_CLASS_CONTROL};
     struct bytes body;
 
-    if (!s->o.node_of_store(s->o.ctx, m->to, &to.node)) {
+    if (!s->o.node_of_store(s->o.node_ctx, m->to, &to.node)) {
         return;
     }
     dsql__pb__liveness__init(&pb);
@@ -420,6 +457,24 @@ static void after_liveness(struct store *s)
     }
 }
 
+/* Nobody else can lead a range whose only voter we are: no need to wait for a timeout. */
+static void campaign_alone(struct store *s)
+{
+    size_t pos = 0;
+    uint64_t key = 0;
+    void *value = NULL;
+
+    while (map_next(&s->replicas, &pos, &key, &value)) {
+        struct replica *r = value;
+
+        if (r->life == REPLICA_INIT && r->desc.replicas_count == 1) {
+            replica__refresh_view(r);
+            raft_campaign(r->raft);
+            store__mark_dirty(r);
+        }
+    }
+}
+
 /* Below our own promises of an earlier life nothing of Raft may be heard or said. */
 static bool store_silent(struct store *s)
 {
@@ -430,6 +485,7 @@ static bool store_silent(struct store *s)
         return true;
     }
     s->awake = true;
+    campaign_alone(s);
     LOG_INFO("store.awake", U64("store", s->o.ident.store.v));
     return false;
 }
@@ -506,19 +562,9 @@ static void store_tick(struct shard_timer *t)
 
 static struct status load_liveness(struct store *s)
 {
-    uint8_t mem[KEY_STACK_SIZE];
-    struct key_enc k;
-    struct bytes key;
-    struct bytes record = BYTES_EMPTY;
-    struct status st = OK;
+    struct bytes record;
 
-    key_enc_init(&k, mem, sizeof(mem));
-    key_enc_store(&k, KEY_STORE_LIVENESS);
-    TRY(key_enc_finish(&k, &key));
-    st = engine_get(s->engine, ENGINE_CF_RAFT, key, ENGINE_TIER_ANY, &s->scratch, &record);
-    if (!status_ok(st) && st.code != STATUS_NOT_FOUND) {
-        return st;
-    }
+    TRY(read_liveness(s->engine, &s->scratch, &record));
     s->o.liveness.self = s->o.ident.store;
     TRY(liveness_create(&s->o.liveness, record, store_now(s), &s->liveness, &s->quiet_until));
     liveness_set_plants(s->liveness, s->o.liveness_plants);

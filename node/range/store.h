@@ -35,6 +35,8 @@ struct store_ident {
 NOYIELD NODISCARD struct status store_read_ident(struct engine *e, struct store_ident *out);
 /* Writes it, synced. Blocks: before the shard runs, or on a lane. */
 NOYIELD NODISCARD struct status store_write_ident(struct engine *e, const struct store_ident *id);
+/* Wall time that the clock of this store's last life may have reached; 0 for a new store. Blocks. */
+NOYIELD NODISCARD struct status store_read_clock_bound(struct engine *e, uint64_t *wall_out);
 /* Makes `id`'s store hold the first range, covering all keys, with itself as only voter; with its
  * ident, synced. Blocks likewise. */
 NOYIELD NODISCARD struct status store_bootstrap(struct engine *e, const struct store_ident *id,
@@ -57,8 +59,9 @@ struct store_options {
      * the store's logic; the default aborts. */
     void (*on_fatal)(void *ctx, struct status why);
     /* Which nodes exist: where a peer's store lives. False: unknown. */
-    bool (*node_of_store)(void *ctx, store_id store, node_id *out);
-    void *ctx;
+    bool (*node_of_store)(void *node_ctx, store_id store, node_id *out);
+    void *ctx;      /* Of on_fatal. */
+    void *node_ctx; /* Of node_of_store. */
 };
 
 enum store_plant {

@@ -38,7 +38,7 @@ struct liveness_options {
 #define LIVENESS_SUPPORT_NS_DEFAULT ((uint64_t)2000000000)
 #define LIVENESS_GRACE_NS_DEFAULT ((uint64_t)1500000000)
 /* The HLC's durable upper bound runs this far ahead; it rides on the heartbeat's write. */
-#define LIVENESS_CLOCK_AHEAD_NS ((uint64_t)3000000000)
+#define LIVENESS_CLOCK_AHEAD_NS ((uint64_t)2000000000)
 
 struct liveness_msg {
     store_id from;
