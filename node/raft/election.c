@@ -14,10 +14,15 @@
  * A real vote is durable before it leaves, also the own one: a candidate asks others only with the
  * same mark that makes its own vote durable, and counts itself when that mark completes.
  *
- * Who does not campaign:  learners and those being demoted; a replica with a snapshot under way or
- * with a committed but unapplied configuration change (its idea of a quorum is outdated); one that
- * supports a live leader; one that has no support from a quorum itself, since it could win and then
- * serve nothing (protocol 3.5.9). A transfer target skips the last two.
+ * Who does not campaign:  learners; a replica with a snapshot under way or with a committed but
+ * unapplied configuration change (its idea of a quorum is outdated); one that supports a live leader;
+ * one that has no support from a quorum itself, since it could win and then serve nothing (protocol
+ * 3.5.9). A transfer target skips the last two.
+ *
+ * Voters being demoted wait for one election timeout more than others, but do campaign. If they never
+ * did, a group could be stuck for good: {1,2,3,4,5} commits "demote 1, 4 and 5" on 1, 4 and 5, appends
+ * more there, and 1 fails. Now 2 and 3 are behind and 4 and 5 cannot vote for them. Elected like this,
+ * such a leader brings the others up to date and transfers leadership before the joint state is left.
  *
  * Who does not vote: a replica that supports a live leader, or has heard one within the election
  * timeout, or leads itself. Two things lift that: the transfer flag for exactly the next term (the
@@ -34,11 +39,21 @@
 
 #include "node/raft/raft_internal.h"
 
+static int self_position(const struct raft *r)
+{
+    return raft__conf_find(&r->conf, r->self);
+}
+
 void raft__restart_timer(struct raft *r, uint32_t elapsed)
 {
+    const uint64_t jitter = rng_below(&r->rng, (uint64_t)r->election_jitter_ticks + 1);
+    const int at = self_position(r);
+
     r->elapsed = elapsed;
-    r->timeout = r->election_ticks + 1 +
-                 (uint32_t)rng_below(&r->rng, (uint64_t)r->election_jitter_ticks + 1);
+    r->timeout = r->election_ticks + 1 + (uint32_t)jitter;
+    if (at >= 0 && r->conf.peers[at].type == RAFT_VOTER_DEMOTING) {
+        r->timeout += r->election_ticks + r->election_jitter_ticks;
+    }
 }
 
 void raft__free_leader(struct raft *r)
@@ -87,19 +102,11 @@ void raft__become_follower(struct raft *r, uint64_t term, replica_id leader)
 
 /* Campaigning. */
 
-static int self_position(const struct raft *r)
-{
-    return raft__conf_find(&r->conf, r->self);
-}
-
 static bool promotable(const struct raft *r)
 {
     const int at = self_position(r);
 
-    if (at < 0 || r->snapshot != NULL) {
-        return false;
-    }
-    return r->conf.peers[at].type == RAFT_VOTER || r->conf.peers[at].type == RAFT_VOTER_INCOMING;
+    return at >= 0 && r->snapshot == NULL && raft__is_voter(r->conf.peers[at].type);
 }
 
 /* Support from a quorum, ourselves counted: winning without it would be of no use. */

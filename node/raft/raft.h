@@ -56,7 +56,8 @@ enum raft_peer_type {
     RAFT_VOTER,
     RAFT_LEARNER,        /* Receives the log, does not count (also every non-voter). */
     RAFT_VOTER_INCOMING, /* Joint: counts in the new half only. */
-    RAFT_VOTER_DEMOTING, /* Joint: counts in the old half only, becomes a learner. */
+    RAFT_VOTER_DEMOTING, /* Joint: counts in the old half only, becomes a learner. Campaigns only when
+                            the others had their chance; as leader it must transfer away. */
 };
 
 struct raft_peer {
@@ -293,7 +294,8 @@ NOYIELD void raft_apply_conf(struct raft *r, const struct raft_conf *conf);
 NOYIELD void raft_support_changed(struct raft *r, store_id store);
 
 NOYIELD void raft_report_unreachable(struct raft *r, replica_id peer);
-/* A snapshot that MSG_SNAP asked for was delivered (ok) or failed. */
+/* A snapshot that MSG_SNAP asked for was delivered (ok) or failed. Owed for every MSG_SNAP: until then
+ * the peer gets nothing else. */
 NOYIELD void raft_report_snapshot(struct raft *r, replica_id peer, bool ok);
 
 /*

@@ -345,6 +345,8 @@ static void want_snapshot(struct raft *r, uint32_t at)
     struct raft_msg *m = NULL;
 
     if (!p->recent_active || r->applied == 0) {
+        /* No snapshot for the void: first find out whether somebody is there. */
+        raft__send(r, (struct raft_msg){.type = RAFT_MSG_HEARTBEAT, .to = r->conf.peers[at].id});
         p->probe_sent = true;
         return;
     }
