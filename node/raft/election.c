@@ -178,8 +178,8 @@ static void count_votes(struct raft *r)
     case RAFT__VOTES_WON:
         if (r->role == RAFT_PRE_CANDIDATE) {
             become_candidate(r, false);
-        } else {
-            become_leader(r);
+        } else if (r->votes[self_position(r)] == RAFT__VOTE_GRANTED) {
+            become_leader(r); /* Never before our own vote, and with it the log, is durable. */
         }
         return;
     case RAFT__VOTES_LOST:

@@ -299,7 +299,7 @@ static void step_lower_term(struct raft *r, const struct raft_msg *m)
 {
     if (m->type == RAFT_MSG_APP || m->type == RAFT_MSG_HEARTBEAT || m->type == RAFT_MSG_SNAP ||
         m->type == RAFT_MSG_FORTIFY) {
-        raft__send(r, (struct raft_msg){.type = RAFT_MSG_APP_RESP, .to = m->from});
+        raft__send(r, (struct raft_msg){.type = RAFT_MSG_APP_RESP, .to = m->from, .reject = true});
     } else if (m->type == RAFT_MSG_PRE_VOTE) {
         raft__send(
             r, (struct raft_msg){.type = RAFT_MSG_PRE_VOTE_RESP, .to = m->from, .reject = true});

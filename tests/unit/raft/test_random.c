@@ -37,6 +37,8 @@ struct weather {
     uint32_t truncate;
     uint32_t tick;
     uint32_t write;
+    uint32_t propose;
+    uint32_t ambush;
     uint32_t lazy; /* The owner takes its time to append the first entry of a term. */
     uint64_t support_ns;
 };
@@ -45,7 +47,7 @@ static struct weather draw_weather(struct rng *rng)
 {
     static const uint32_t rough[4] = {0, 4, 12, 30};
 
-    return (struct weather){
+    struct weather w = {
         .loss = (uint32_t)rng_below(rng, 4) * 60,
         .dup = (uint32_t)rng_below(rng, 3) * 40,
         .crash = rough[rng_below(rng, 4)],
@@ -55,9 +57,21 @@ static struct weather draw_weather(struct rng *rng)
         .truncate = rough[rng_below(rng, 4)] * 2,
         .tick = 80 + (uint32_t)rng_below(rng, 3) * 80,
         .write = 150 + (uint32_t)rng_below(rng, 4) * 150,
+        .propose = 80,
         .lazy = (uint32_t)rng_below(rng, 3) * 450,
         .support_ns = rng_below(rng, 2) == 0 ? SIM_SUPPORT_NS : 10 * SIM_TICK_NS,
     };
+
+    if (rng_below(rng, 4) == 0) {
+        w.ambush = 8;
+        w.propose = 2;
+        w.lazy = 995;
+        w.loss = 0;
+        w.crash = 0;
+        w.cut = 0;
+        w.transfer = 0;
+    }
+    return w;
 }
 
 static struct sim_node *any_node(struct sim *s, struct rng *rng)
@@ -180,6 +194,26 @@ static void redraw_cuts(struct sim *s, struct rng *rng)
             s->cut[i][k] =
                 !heal && ((side >> i) & 1) != ((side >> k) & 1) && rng_below(rng, 8) != 0;
         }
+    }
+}
+
+/* A leader writes something that only its own disk will ever see, and is cut off; the one before comes
+ * back. Chains of such leaders make old entries compete (figure 8 of the Raft paper). */
+static void ambush(struct sim *s, struct rng *rng)
+{
+    struct sim_node *n = any_leader(s, rng);
+
+    if (n == NULL) {
+        return;
+    }
+    memset(s->cut, 0, sizeof(s->cut));
+    (void)sim_propose(n, "private", NULL);
+    (void)sim_ready(n);
+    while (sim_write_done(n)) {
+    }
+    for (uint32_t i = 0; i < SIM_NODES_MAX; i++) {
+        s->cut[n->slot][i] = true;
+        s->cut[i][n->slot] = true;
     }
 }
 
@@ -365,7 +399,7 @@ static void step(struct sim *s, struct rng *rng, const struct weather *w)
     if (rng_permille(rng, w->tick)) {
         tick(s, rng, w);
     }
-    if (rng_permille(rng, 80) && (n = any_leader(s, rng)) != NULL) {
+    if (rng_permille(rng, w->propose) && (n = any_leader(s, rng)) != NULL) {
         char text[32];
 
         (void)snprintf(text, sizeof(text), "p%" PRIu64, s->payloads++);
@@ -376,6 +410,9 @@ static void step(struct sim *s, struct rng *rng, const struct weather *w)
     }
     if (rng_permille(rng, w->cut)) {
         redraw_cuts(s, rng);
+    }
+    if (rng_permille(rng, w->ambush)) {
+        ambush(s, rng);
     }
     if (rng_permille(rng, w->conf)) {
         change_conf(s, rng);
