@@ -424,8 +424,9 @@ static bool play(char *text, struct buf *made)
         } while (line != NULL && line[0] != '\0');
         ok = ok && !sim_broken(&c->sim);
     }
-    made->len -=
-        made->len > 1 && made->ptr[made->len - 2] == '\n' ? 1 : 0; /* No empty last line. */
+    while (made->len > 1 && made->ptr[made->len - 2] == '\n') {
+        made->len--; /* No empty lines at the end. */
+    }
     INVARIANT(status_ok(buf_append_u8(made, 0)));
     if (c->started) {
         sim_deinit(&c->sim);
