@@ -79,7 +79,7 @@ NOYIELD bool engine_ops_next(struct bytes *rest, struct engine_op *out, bool *ba
 struct engine_options {
     const char *path;         /* Directory; created when missing. Ignored by the twin. */
     size_t block_cache_bytes; /* 0: 64 MiB. */
-    size_t memtable_bytes;    /* 0: 16 MiB per column family. */
+    size_t memtable_bytes;    /* Per column family, at least 256 KiB. 0: 16 MiB. */
     bool create_if_missing;
 };
 

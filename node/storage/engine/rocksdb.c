@@ -31,7 +31,8 @@
 
 #define BLOCK_CACHE_DEFAULT  ((size_t)64 << 20)
 #define MEMTABLE_DEFAULT     ((size_t)16 << 20)
-#define ARENA_BLOCK_SIZE     ((size_t)256 << 10)
+#define MEMTABLE_MIN         ((size_t)256 << 10)
+#define ARENA_BLOCK_MAX      ((size_t)256 << 10)
 #define BLOCK_SIZE           ((size_t)8 << 10)
 #define BLOOM_BITS_PER_KEY   10
 #define OPEN_FILES_MAX       512
@@ -193,17 +194,26 @@ static rocksdb_block_based_table_options_t *table_options(const struct rocks_eng
     return t;
 }
 
+/* A memtable that its first block alone would fill is an assertion of the library. */
+static size_t memtable_size(const struct engine_options *o)
+{
+    const size_t size = o->memtable_bytes == 0 ? MEMTABLE_DEFAULT : o->memtable_bytes;
+
+    return size < MEMTABLE_MIN ? MEMTABLE_MIN : size;
+}
+
 static rocksdb_options_t *family_options(const struct rocks_engine *r,
                                          const struct engine_options *o, bool state)
 {
+    const size_t memtable = memtable_size(o);
     rocksdb_options_t *c = rocksdb_options_create();
     rocksdb_block_based_table_options_t *t = table_options(r, state);
 
     rocksdb_options_set_block_based_table_factory(c, t);
     rocksdb_block_based_options_destroy(t);
-    rocksdb_options_set_write_buffer_size(c, o->memtable_bytes == 0 ? MEMTABLE_DEFAULT
-                                                                    : o->memtable_bytes);
-    rocksdb_options_set_arena_block_size(c, ARENA_BLOCK_SIZE);
+    rocksdb_options_set_write_buffer_size(c, memtable);
+    rocksdb_options_set_arena_block_size(c, memtable / 8 < ARENA_BLOCK_MAX ? memtable / 8
+                                                                           : ARENA_BLOCK_MAX);
     rocksdb_options_set_compression(c, rocksdb_lz4_compression);
     if (state) {
         rocksdb_options_set_prefix_extractor(

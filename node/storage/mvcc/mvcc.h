@@ -128,7 +128,6 @@ struct mvcc_read {
     bool no_intents;            /* The caller knows that the span holds no INTENT locks. */
     bool skip_locked;           /* Read below foreign intents as if absent (read committed after
                                    a push; SKIP LOCKED): no LOCKED conflicts. */
-    bool tombstones;            /* Scans report deleted keys too, with an empty value. */
 };
 
 struct mvcc_value {
@@ -216,7 +215,7 @@ NOYIELD void mvcc_stats_add(struct mvcc_stats *s, const struct mvcc_stats *delta
 NOYIELD NODISCARD struct status mvcc_stats_compute(struct mvcc_reader *r, struct bytes start,
                                                    struct bytes end, struct mvcc_stats *out);
 
-struct mvcc_pending; /* What this writer has changed so far. */
+struct mvcc_pending; /* Where in the batch the changes of each key stand. */
 
 /* Writes of one request or batch. Everything is allocated in `arena`, which outlives it. */
 struct mvcc_writer {
@@ -226,7 +225,6 @@ struct mvcc_writer {
     struct mvcc_stats stats; /* Differences so far. */
     bool no_intents;         /* As in struct mvcc_read; own writes of this batch are still seen. */
     struct mvcc_pending *pending;
-    uint32_t pending_count;
 };
 
 /* Refuses nothing; deinit is not needed. */
