@@ -19,6 +19,7 @@
 
 struct session;
 struct sql;
+struct type_settings;
 
 /* One per shard: statement cache, catalog, what sessions share. */
 struct sql_options {
@@ -57,6 +58,9 @@ NOYIELD const char *session_get_parameter(struct session *s, const char *name);
 /* Name and value of the i-th parameter that is reported to clients at start; false at the end. */
 NOYIELD bool session_reported_parameter(struct session *s, uint32_t i, const char **name,
                                         const char **value);
+
+/* How values print now (time zone, digits). Borrowed; changes with SET. */
+NOYIELD const struct type_settings *session_type_settings(const struct session *s);
 
 /* 'I', 'T' or 'E' for ReadyForQuery. */
 NOYIELD char session_txn_state(const struct session *s);

@@ -40,4 +40,16 @@ struct row_sink {
     NOYIELD void (*notice)(struct row_sink *s, const struct sql_error *note);
     /* A reported parameter changed (ParameterStatus). */
     NOYIELD void (*parameter)(struct row_sink *s, const char *name, const char *value);
+
+    /*
+     * For sinks that can take back what they were told; all three are NULL in others.
+     * mark    from here on a transaction runs that could be run again: what follows stays at hand
+     *         as long as is reasonable.
+     * rewind  forgets everything since the mark; false, and nothing happens, when part of it is gone.
+     * hold    true: a write was told that is not committed, nothing may leave; false: it is committed
+     *         or over, everything may leave and the mark means nothing any more.
+     */
+    NOYIELD uint64_t (*mark)(struct row_sink *s);
+    NOYIELD bool (*rewind)(struct row_sink *s, uint64_t mark);
+    NOYIELD void (*hold)(struct row_sink *s, bool held);
 };
