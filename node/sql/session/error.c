@@ -1,8 +1,10 @@
 /*
- * error.c -- making errors for clients.
+ * error.c -- errors as clients see them.
  *
- * An error is formatted into the statement's arena, which may be the very thing that ran out. Then
- * the message is a literal: an error about memory must not need any.
+ * Two ways lead here. Code that knows what it refuses says so with an SQLSTATE, a text and a place
+ * (sql_error_set). Everything else fails with a status, and a status has one SQLSTATE, sqlstate.def.
+ * Some of those texts are fixed, because clients read them: that of a cancelled statement, and that
+ * of a transaction that should be run again.
  */
 #include "node/sql/session/error.h"
 
@@ -12,37 +14,43 @@
 
 #include "node/base/invariant.h"
 
-static const char *format(struct arena *arena, const char *fmt, va_list args)
-{
-    va_list again;
-    char *text;
-    int size;
+#define MESSAGE_MAX 4096
 
-    va_copy(again, args);
-    size = vsnprintf(NULL, 0, fmt, again);
-    va_end(again);
-    if (size < 0) {
-        return "an error without a message";
-    }
-    text = arena_alloc(arena, (size_t)size + 1, 1);
-    if (text == NULL) {
-        return "out of memory";
-    }
-    (void)vsnprintf(text, (size_t)size + 1, fmt, args);
-    return text;
+static const char sqlstates[STATUS_CODE_COUNT][6] = {
+#define X(name, sqlstate) [STATUS_##name] = sqlstate,
+#include "node/sql/session/sqlstate.def"
+#undef X
+};
+
+static void error_init(struct sql_error *err, const char *sqlstate, int32_t position,
+                       const char *message)
+{
+    *err = (struct sql_error){.severity = SQL_ERROR, .position = position, .message = message};
+    memcpy(err->sqlstate, sqlstate, sizeof(err->sqlstate));
 }
 
 struct status sql_error_set(struct sql_error *err, struct arena *arena, const char *sqlstate,
                             int32_t position, const char *fmt, ...)
 {
+    char *text = NULL;
     va_list args;
+    int len = 0;
 
     INVARIANT(strlen(sqlstate) == 5);
-    *err = (struct sql_error){.severity = SQL_ERROR, .position = position};
-    memcpy(err->sqlstate, sqlstate, sizeof(err->sqlstate));
     va_start(args, fmt);
-    err->message = format(arena, fmt, args);
+    len = vsnprintf(NULL, 0, fmt, args);
     va_end(args);
+    if (len >= 0) {
+        len = len > MESSAGE_MAX ? MESSAGE_MAX : len;
+        text = arena_alloc(arena, (size_t)len + 1, 1);
+    }
+    if (text != NULL) {
+        va_start(args, fmt);
+        (void)vsnprintf(text, (size_t)len + 1, fmt, args);
+        va_end(args);
+    }
+    error_init(err, sqlstate, position,
+               text == NULL ? "out of memory" : text); /* An error about memory needs none. */
     return FAIL(STATUS_SQL_ERROR, err->message);
 }
 
@@ -50,4 +58,36 @@ struct status sql_error_unsupported(struct sql_error *err, struct arena *arena, 
                                     const char *feature)
 {
     return sql_error_set(err, arena, "0A000", position, "%s is not supported yet", feature);
+}
+
+void sql_error_from_status(struct sql_error *err, struct arena *arena, struct status st)
+{
+    const char *message = arena_strdup(arena, status_text(st));
+
+    error_init(err, sqlstates[st.code], -1, message == NULL ? "out of memory" : message);
+    switch (st.code) {
+    case STATUS_TXN_RETRY:
+    case STATUS_NOT_PROPOSED:
+        err->message = "could not serialize access due to concurrent update";
+        err->detail = message;
+        err->hint = "The transaction might succeed if retried.";
+        break;
+    case STATUS_AMBIGUOUS:
+        err->message = "the result of the commit is not known";
+        err->detail = message;
+        err->hint = "Look whether the changes are there before doing them again.";
+        break;
+    case STATUS_CANCELLED:
+        err->message = "canceling statement due to user request";
+        break;
+    case STATUS_TIMEOUT:
+        err->message = "canceling statement due to statement timeout";
+        break;
+    case STATUS_MEMORY:
+        err->message = "out of memory";
+        err->detail = message;
+        break;
+    default: /* The message says it. */
+        break;
+    }
 }

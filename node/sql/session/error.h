@@ -2,7 +2,7 @@
  * error.h -- an error as a PostgreSQL client sees it.
  *
  * Functions of sql/ that can fail with more than a status take a `struct sql_error *err`; they fill it
- * and return FAIL(STATUS_SQL_ERROR, ...). Any other status is translated by pgwire/sqlstate.def.
+ * and return FAIL(STATUS_SQL_ERROR, ...). Any other status is translated by sqlstate.def.
  * Texts live in the statement's arena.
  */
 #pragma once

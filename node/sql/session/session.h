@@ -17,6 +17,7 @@
 #include "node/base/status.h"
 #include "node/sql/session/sink.h"
 
+struct catalog;
 struct session;
 struct sql;
 struct type_settings;
@@ -30,7 +31,10 @@ struct sql_options {
     uint32_t node;      /* Node id, for backend pids. */
 };
 NOYIELD NODISCARD struct status sql_create(const struct sql_options *o, struct sql **out);
+/* All its sessions must have ended. Accepts NULL. */
 NOYIELD void sql_destroy(struct sql *s);
+/* Borrowed. */
+NOYIELD struct catalog *sql_catalog(struct sql *s);
 
 #define SESSION_STATEMENTS_MAX 10000u
 #define SESSION_PORTALS_MAX    1000u

@@ -1,0 +1,221 @@
+/*
+ * run.c -- a bound statement from begin to tag.
+ *
+ * Three kinds of statements meet here: those of exec (statement.h) in the session's transaction, DDL
+ * that commits by itself, and what the session does on its own (utility.c).
+ *
+ * The tag of a write is told before its transaction has committed; block__remember() tells the sink
+ * to hold it back until then.
+ */
+#include "node/sql/ddl/ddl.h"
+#include "node/sql/session/session_internal.h"
+
+#define BACKOFF_FREE_TRIES 2u
+#define BACKOFF_FIRST_NS   ((uint64_t)1000000)
+#define BACKOFF_MAX_NS     ((uint64_t)100000000)
+
+bool run__may_retry(struct status st)
+{
+    return st.code == STATUS_TXN_RETRY || st.code == STATUS_NOT_PROPOSED;
+}
+
+struct status run__backoff(struct session *s, uint32_t tries)
+{
+    uint64_t ns = BACKOFF_FIRST_NS;
+
+    if (s->cancelled) {
+        return FAIL(STATUS_CANCELLED, "statement was cancelled");
+    }
+    if (tries <= BACKOFF_FREE_TRIES) {
+        return OK;
+    }
+    for (uint32_t i = BACKOFF_FREE_TRIES + 1; i < tries && ns < BACKOFF_MAX_NS; i++) {
+        ns *= 2;
+    }
+    return fiber_sleep(ns / 2 + rng_below(&s->rng, ns));
+}
+
+struct status run__unnamed(struct session *s, struct prepared *p, struct portal **out)
+{
+    struct portal *portal = NULL;
+
+    TRY(session__add_portal(s, "", &portal));
+    if (portal->p != NULL) {
+        session__drop_portal(s, portal);
+    }
+    portal->p = prepared__acquire(p);
+    portal->params = NULL;
+    portal->nulls = NULL;
+    portal->formats_count = 0;
+    portal->done = false;
+    *out = portal;
+    return OK;
+}
+
+static struct status check_allowed(struct session *s, const struct statement *stmt,
+                                   struct sql_error *err)
+{
+    if (s->cancelled) {
+        return FAIL(STATUS_CANCELLED, "statement was cancelled");
+    }
+    if (stmt->cls != STATEMENT_QUERY && s->block.read_only) {
+        return sql_error_set(err, &s->scratch, "25006", -1,
+                             "cannot execute %s in a read-only transaction", stmt->verb);
+    }
+    return OK;
+}
+
+static bool needs_txn(const struct statement *stmt)
+{
+    return stmt->cls == STATEMENT_WRITE || stmt->tables_count > 0;
+}
+
+static struct status start(struct session *s, struct portal *p, struct sql_error *err)
+{
+    struct statement *stmt = p->p->stmt;
+    struct statement_context ctx = {.view = &p->view, .params = p->params, .param_nulls = p->nulls};
+
+    TRY(check_allowed(s, stmt, err));
+    if (needs_txn(stmt)) {
+        TRY(block__txn(s, &ctx.txn));
+    }
+    session__fill_view(s, &p->view);
+    arena_reset(&p->run_arena);
+    return statement_begin(stmt, &ctx, &p->run_arena, err, &p->run);
+}
+
+/* A portal that ran through: queries have no more rows, anything else cannot run twice. */
+static struct status run_again(struct session *s, struct portal *p, struct sql_error *err)
+{
+    if (p->p->stmt == NULL || p->p->stmt->cls != STATEMENT_QUERY) {
+        return sql_error_set(err, &s->scratch, "55000", -1, "portal \"%s\" cannot be run", p->name);
+    }
+    s->sink->done(s->sink, statement_tag(p->p->stmt, 0, &s->scratch));
+    return OK;
+}
+
+static struct status run_statement(struct session *s, struct portal *p, uint64_t rows_max,
+                                   bool begin, struct sql_error *err)
+{
+    struct statement *stmt = p->p->stmt;
+    struct row_sink *sink = s->sink;
+    uint64_t rows_before = 0;
+    uint64_t rows = 0;
+    bool done = false;
+
+    if (p->run == NULL) {
+        TRY(start(s, p, err));
+        if (begin && stmt->has_rows) {
+            TRY(sink->begin(sink, &stmt->rows));
+        }
+    }
+    rows_before = statement_rows(p->run);
+    TRY(statement_fetch(p->run, rows_max, sink, err, &done));
+    if (!done) {
+        sink->done(sink, NULL);
+        return OK;
+    }
+    rows = statement_rows(p->run) - rows_before;
+    statement_end(p->run);
+    p->run = NULL;
+    p->done = true;
+    if (stmt->cls == STATEMENT_WRITE) {
+        block__remember(s, stmt);
+    }
+    sink->done(sink, statement_tag(stmt, rows, &s->scratch));
+    return OK;
+}
+
+static void ddl_notice(void *ctx, const char *sqlstate, const char *message)
+{
+    session__notice(ctx, SQL_NOTICE, sqlstate, "%s", message);
+}
+
+/* DDL commits by itself. What ran before it in the same Query is committed first. */
+static struct status run_ddl(struct session *s, struct portal *p, struct sql_error *err)
+{
+    const struct ddl_context ctx = {
+        .catalog = s->sql->catalog,
+        .arena = &s->scratch,
+        .err = err,
+        .notice = ddl_notice,
+        .ctx = s,
+    };
+    struct statement *stmt = p->p->stmt;
+
+    TRY(check_allowed(s, stmt, err));
+    if (s->block.state == BLOCK_OPEN) {
+        return sql_error_unsupported(
+            err, &s->scratch, -1,
+            arena_printf(&s->scratch, "%s inside a transaction block", stmt->verb));
+    }
+    TRY(block__commit(s, err));
+    TRY(ddl_run(&ctx, stmt));
+    p->done = true;
+    s->sink->done(s->sink, statement_tag(stmt, 0, &s->scratch));
+    return OK;
+}
+
+struct status run__portal(struct session *s, struct portal *p, uint64_t rows_max, bool begin,
+                          struct sql_error *err)
+{
+    struct status st = OK;
+
+    if (p->done) {
+        return run_again(s, p, err);
+    }
+    if (p->p->ast == NULL) {
+        s->sink->done(s->sink, "");
+        return OK;
+    }
+    if (p->p->stmt == NULL) {
+        st = utility__run(s, p, begin, err);
+        p->done = true;
+        return st;
+    }
+    if (p->p->stmt->cls == STATEMENT_DDL) {
+        return run_ddl(s, p, err);
+    }
+    st = run_statement(s, p, rows_max, begin, err);
+    if (!status_ok(st)) {
+        statement_end(p->run);
+        p->run = NULL;
+    }
+    return st;
+}
+
+struct status run__inner(struct session *s, struct run_inner *r, struct sql_error *err)
+{
+    struct statement *stmt = r->p->stmt;
+    struct sql_view view;
+    struct statement_context ctx = {.view = &view, .params = r->params, .param_nulls = r->nulls};
+    struct statement_run *run = NULL;
+    struct status st = OK;
+    struct arena arena;
+    bool done = false;
+
+    TRY(check_allowed(s, stmt, err));
+    if (needs_txn(stmt)) {
+        TRY(block__txn(s, &ctx.txn));
+    }
+    session__fill_view(s, &view);
+    arena_init(&arena, SESSION_ARENA_MAX);
+    st = statement_begin(stmt, &ctx, &arena, err, &run);
+    if (status_ok(st)) {
+        st = statement_fetch(run, 0, r->sink, err, &done);
+    }
+    if (status_ok(st)) {
+        r->rows = statement_rows(run);
+        if (stmt->cls == STATEMENT_WRITE) {
+            block__remember(s, stmt);
+        }
+    } else if (st.code == STATUS_SQL_ERROR && err->message != NULL) {
+        err->message = arena_printf(&s->scratch, "%s", err->message); /* Our arena goes away. */
+        err->detail = err->detail == NULL ? NULL : arena_printf(&s->scratch, "%s", err->detail);
+        err->hint = err->hint == NULL ? NULL : arena_printf(&s->scratch, "%s", err->hint);
+        st.msg = err->message;
+    }
+    statement_end(run);
+    arena_deinit(&arena);
+    return st;
+}
