@@ -105,6 +105,8 @@ NOYIELD void conn__consume(struct conn *c, size_t n);
 NOYIELD bool conn__all_consumed(const struct conn *c);
 /* Hands what is in out to the system. Errors: STATUS_CLOSED, STATUS_MEMORY. */
 NOYIELD NODISCARD struct status conn__send(struct conn *c);
+/* The same before the connection ends anyway: nobody is left to tell when it fails. */
+NOYIELD void conn__send_last(struct conn *c);
 /* Also waits while the client is slow. Errors: also STATUS_CANCELLED (session_cancel). */
 MAYYIELD NODISCARD struct status conn__flush(struct conn *c);
 /* From now on the stream speaks TLS, unread bytes included. */

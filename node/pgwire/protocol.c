@@ -33,7 +33,7 @@ void protocol__fatal(struct conn *c, const char *sqlstate, const char *message)
         buf_clear(&w->out.buf);
     }
     wire_out_error(&w->out, &err, BYTES_EMPTY);
-    (void)conn__send(c); /* Best effort: the connection ends either way. */
+    conn__send_last(c);
 }
 
 static void error(struct conn *c, const char *sqlstate, const char *message)

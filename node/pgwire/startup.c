@@ -217,7 +217,7 @@ static bool set_parameter(struct conn *c, const char *name, const char *value)
     }
     err.severity = SQL_FATAL;
     wire_out_error(&c->work->out, &err, BYTES_EMPTY);
-    (void)conn__send(c); /* It ends here anyway. */
+    conn__send_last(c);
     return false;
 }
 

@@ -16,7 +16,6 @@
 
 #include "node/base/invariant.h"
 #include "node/catalog/catalog.h"
-#include "node/sql/parse/parse.h"
 #include "node/sql/session/session_internal.h"
 
 #define PREPARED_ARENA_MAX ((size_t)64 << 20)

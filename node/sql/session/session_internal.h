@@ -17,7 +17,7 @@
 #include "node/base/map.h"
 #include "node/runtime/fiber.h"
 #include "node/runtime/shard.h"
-#include "node/sql/parse/ast.h"
+#include "node/sql/parse/parse.h"
 #include "node/sql/plan/statement.h"
 #include "node/sql/session/session.h"
 #include "node/sql/session/settings.h"
