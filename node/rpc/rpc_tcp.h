@@ -27,8 +27,8 @@ struct rpc_tcp_options {
  * Nothing is accepted before rpc_tcp_attach(). */
 NOYIELD NODISCARD struct status rpc_tcp_create(const struct rpc_tcp_options *o,
                                                struct rpc_tcp **out);
-/* In the same turn as rpc_destroy(), in any order: each knows the other. Sockets end a little later, by
- * themselves. Accepts NULL. */
+/* In the same turn as rpc_destroy(), in any order: each knows the other. Before the loop stops: an env
+ * that stops closes listeners and watches by itself. Sockets end a little later. Accepts NULL. */
 NOYIELD void rpc_tcp_destroy(struct rpc_tcp *t);
 NOYIELD struct rpc_transport rpc_tcp_transport(struct rpc_tcp *t);
 /* Frames go to this rpc from now on. */
