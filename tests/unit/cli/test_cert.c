@@ -1,6 +1,7 @@
 /*
  * test_cert.c -- the files that `dsqlctl cert` makes.
  */
+#include <mbedtls/oid.h>
 #include <mbedtls/x509_crt.h>
 #include <stdlib.h>
 #include <sys/stat.h>
