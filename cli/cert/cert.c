@@ -23,6 +23,7 @@
 #include <mbedtls/pk.h>
 #include <mbedtls/x509_crt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -45,7 +46,15 @@
 #define CA_SUBJECT      "CN=dsql CA,O=dsql"
 #define SUBJECT_MAX     128u
 
-/* Everything that one certificate takes. */
+/* A buffer that is filled from its end. */
+struct backwards {
+    unsigned char bytes[EXTENSION_MAX];
+    unsigned char *p;
+    int rc; /* First error of the library, or 0. */
+    size_t len;
+};
+
+/* Everything that one certificate takes. On the heap: it is some 40 KiB. */
 struct work {
     const struct cert_options *o;
     mbedtls_entropy_context entropy;
@@ -55,6 +64,7 @@ struct work {
     mbedtls_x509_crt ca;
     mbedtls_x509write_cert crt;
     mbedtls_mpi serial;
+    struct backwards ext; /* Of the extension being written. */
 };
 
 enum kind {
@@ -133,14 +143,6 @@ out:
 
 /* --- Extensions ---------------------------------------------------------------------------- */
 
-/* A buffer that is filled from its end. */
-struct backwards {
-    unsigned char bytes[EXTENSION_MAX];
-    unsigned char *p;
-    int rc; /* First error of the library, or 0. */
-    size_t len;
-};
-
 static NOYIELD void backwards_init(struct backwards *b)
 {
     b->p = b->bytes + sizeof(b->bytes);
@@ -188,37 +190,37 @@ static NOYIELD int set_sequence(struct work *w, struct backwards *b, const char 
 
 static NOYIELD int set_key_usages(struct work *w, enum kind kind)
 {
-    struct backwards b;
+    struct backwards *b = &w->ext;
 
-    backwards_init(&b);
-    backwards_add(&b, mbedtls_asn1_write_oid(&b.p, b.bytes, MBEDTLS_OID_CLIENT_AUTH,
-                                             MBEDTLS_OID_SIZE(MBEDTLS_OID_CLIENT_AUTH)));
-    if (kind == KIND_NODE && b.rc == 0) {
-        backwards_add(&b, mbedtls_asn1_write_oid(&b.p, b.bytes, MBEDTLS_OID_SERVER_AUTH,
-                                                 MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH)));
+    backwards_init(b);
+    backwards_add(b, mbedtls_asn1_write_oid(&b->p, b->bytes, MBEDTLS_OID_CLIENT_AUTH,
+                                            MBEDTLS_OID_SIZE(MBEDTLS_OID_CLIENT_AUTH)));
+    if (kind == KIND_NODE && b->rc == 0) {
+        backwards_add(b, mbedtls_asn1_write_oid(&b->p, b->bytes, MBEDTLS_OID_SERVER_AUTH,
+                                                MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH)));
     }
-    return set_sequence(w, &b, MBEDTLS_OID_EXTENDED_KEY_USAGE,
+    return set_sequence(w, b, MBEDTLS_OID_EXTENDED_KEY_USAGE,
                         MBEDTLS_OID_SIZE(MBEDTLS_OID_EXTENDED_KEY_USAGE));
 }
 
 static NOYIELD int set_names(struct work *w, const char *const *names, uint32_t count)
 {
-    struct backwards b;
+    struct backwards *b = &w->ext;
 
-    backwards_init(&b);
+    backwards_init(b);
     for (uint32_t i = count; i-- > 0;) {
         unsigned char raw[16];
 
         if (inet_pton(AF_INET, names[i], raw) == 1) {
-            add_tagged(&b, raw, 4, TAG_IP);
+            add_tagged(b, raw, 4, TAG_IP);
         } else if (inet_pton(AF_INET6, names[i], raw) == 1) {
-            add_tagged(&b, raw, 16, TAG_IP);
+            add_tagged(b, raw, 16, TAG_IP);
         } else {
-            add_tagged(&b, names[i], strlen(names[i]), TAG_DNS);
+            add_tagged(b, names[i], strlen(names[i]), TAG_DNS);
         }
     }
-    add_tagged(&b, CERT_NODE_NAME, strlen(CERT_NODE_NAME), TAG_DNS);
-    return set_sequence(w, &b, MBEDTLS_OID_SUBJECT_ALT_NAME,
+    add_tagged(b, CERT_NODE_NAME, strlen(CERT_NODE_NAME), TAG_DNS);
+    return set_sequence(w, b, MBEDTLS_OID_SUBJECT_ALT_NAME,
                         MBEDTLS_OID_SIZE(MBEDTLS_OID_SUBJECT_ALT_NAME));
 }
 
@@ -419,12 +421,16 @@ static NOYIELD struct status create(struct work *w, enum kind kind, const char *
 static NOYIELD struct status run(const struct cert_options *o, enum kind kind, const char *stem,
                                  const char *subject, const char *const *names, uint32_t count)
 {
+    struct work *w = calloc(1, sizeof(*w));
     struct status st = OK;
-    struct work w;
 
-    work_init(&w, o);
-    st = create(&w, kind, stem, subject, names, count);
-    work_deinit(&w);
+    if (w == NULL) {
+        return FAIL(STATUS_MEMORY, "out of memory");
+    }
+    work_init(w, o);
+    st = create(w, kind, stem, subject, names, count);
+    work_deinit(w);
+    free(w);
     return st;
 }
 

@@ -10,7 +10,7 @@
 #define MS         ((uint64_t)1000000)
 #define SECOND     (1000 * MS)
 #define NODES_MAX  4u
-#define HELD_MAX   256u
+#define HELD_MAX   32u
 #define WALL_START 1700000000000000000u
 
 static const struct uuid cluster_a = {{1, 2, 3}};

@@ -406,13 +406,15 @@ TEST(tcp, another_node_at_the_address_is_noticed)
     struct tcp_rig *rig = rig_new();
     struct tcp_node *a = NULL;
     struct tcp_node *c = NULL;
-    struct tcp_node ghost = {.id = {2}, .store = {20}};
+    struct tcp_node *ghost = &rig->nodes[RIG_NODES_MAX - 1]; /* Only its id. */
 
     rig_init(rig);
+    ghost->id.v = 2;
+    ghost->store.v = 20;
     a = rig_add(rig, (struct tcp_node_options){.id = 1, .cluster = rig_cluster});
     c = rig_add(rig, (struct tcp_node_options){.id = 3, .cluster = rig_cluster});
-    EXPECT_OK(rpc_set_node_address(a->rpc, ghost.id, rpc_tcp_address(c->tcp)));
-    EXPECT_CODE(STATUS_UNAVAILABLE, call_now(rig, a, &ghost));
+    EXPECT_OK(rpc_set_node_address(a->rpc, ghost->id, rpc_tcp_address(c->tcp)));
+    EXPECT_CODE(STATUS_UNAVAILABLE, call_now(rig, a, ghost));
     rig_free(rig);
 }
 
