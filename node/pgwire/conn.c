@@ -39,6 +39,7 @@ static struct wire_work *work_create(void)
     buf_init(&w->in, PGWIRE_MESSAGE_MAX + WIRE_FRAME_SLACK);
     buf_init(&w->cur, PGWIRE_MESSAGE_MAX + WIRE_FRAME_SLACK);
     buf_init(&w->cipher, 2 * WIRE_OUT_MAX);
+    buf_init(&w->columns, 0);
     wire_out_init(&w->out);
     arena_init(&w->arena, WIRE_ARENA_MAX);
     return w;
@@ -49,6 +50,7 @@ void conn__free_work(struct wire_work *w)
     buf_deinit(&w->in);
     buf_deinit(&w->cur);
     buf_deinit(&w->cipher);
+    buf_deinit(&w->columns);
     wire_out_deinit(&w->out);
     arena_deinit(&w->arena);
     free(w);
@@ -80,6 +82,7 @@ static void work_release(struct conn *c)
         return;
     }
     c->work = NULL;
+    c->sink.columns_count = 0;
     if (p->pool_count >= WIRE_POOL_MAX || w->in.cap > WIRE_POOL_BYTES_MAX ||
         w->cur.cap > WIRE_POOL_BYTES_MAX || w->cipher.cap > WIRE_POOL_BYTES_MAX ||
         w->out.buf.cap > WIRE_POOL_BYTES_MAX || w->arena.used_bytes > WIRE_POOL_BYTES_MAX) {
@@ -89,6 +92,7 @@ static void work_release(struct conn *c)
     buf_clear(&w->in);
     buf_clear(&w->cur);
     buf_clear(&w->cipher);
+    buf_clear(&w->columns);
     buf_clear(&w->out.buf);
     w->out.failed = false;
     w->cur_pos = 0;

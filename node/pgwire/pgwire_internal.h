@@ -28,14 +28,15 @@ struct wire_work {
     struct buf cur;     /* What the fiber reads messages from. */
     size_t cur_pos;     /* Up to here they are done. */
     struct buf cipher;  /* TLS: on its way out. */
+    struct buf columns; /* struct wire_column: of the rows that are or may come. */
     struct arena arena; /* Of one message. */
     struct wire_out out;
 };
 
 struct wire_sink {
     struct row_sink base;
-    struct wire_row_format format; /* desc NULL: no rows expected. */
-    uint64_t sent;                 /* Bytes that ever left out.buf: marks count from the first. */
+    uint16_t columns_count; /* In wire_work.columns. */
+    uint64_t sent;          /* Bytes that ever left out.buf: marks count from the first. */
     uint64_t foreign; /* Where in that count the last bytes end that are not the session's own. */
     bool marked;      /* The session might want to rewind: rows stay for a while. */
     bool held;        /* Nothing leaves. */
@@ -126,6 +127,10 @@ NOYIELD void protocol__fatal(struct conn *c, const char *sqlstate, const char *m
 /* ---- sink.c ---- */
 
 NOYIELD void sink__init(struct conn *c);
+/* Rows of these columns follow. Copied: a Sync may run the portal again.
+ * Errors: STATUS_MEMORY. */
+NOYIELD NODISCARD struct status sink__columns(struct conn *c, const struct row_desc *rows,
+                                              const int16_t *formats, uint16_t formats_count);
 /* Something that is not the session's own answer was put into out: an older mark cannot be rewound. */
 NOYIELD void sink__foreign(struct conn *c);
 

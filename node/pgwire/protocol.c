@@ -173,7 +173,7 @@ static bool on_execute(struct conn *c, struct bytes body)
     struct session_description d = {0};
     const char *portal = NULL;
     uint64_t rows_max = 0;
-    const struct status st = wire_execute_parse(body, &portal, &rows_max);
+    struct status st = wire_execute_parse(body, &portal, &rows_max);
 
     if (!status_ok(st)) {
         return malformed(c, st);
@@ -181,15 +181,12 @@ static bool on_execute(struct conn *c, struct bytes body)
     c->running = true;
     c->skip_to_sync = !session_describe_portal(c->session, portal, &d, &c->sink.base);
     if (!c->skip_to_sync) {
-        c->sink.format = (struct wire_row_format){.desc = &d.rows,
-                                                  .formats = d.formats,
-                                                  .formats_count = d.formats_count,
-                                                  .settings = session_type_settings(c->session)};
-        c->skip_to_sync = !session_execute(c->session, portal, rows_max, &c->sink.base);
-        c->sink.format.desc = NULL;
+        st = sink__columns(c, &d.rows, d.formats, d.formats_count);
+        c->skip_to_sync =
+            !status_ok(st) || !session_execute(c->session, portal, rows_max, &c->sink.base);
     }
     c->running = false;
-    return true;
+    return status_ok(st) ? true : malformed(c, st);
 }
 
 static bool on_close(struct conn *c, struct bytes body)

@@ -23,12 +23,29 @@ static struct wire_out *out_of(struct conn *c)
     return &c->work->out; /* There is one: the message being answered is in it. */
 }
 
+struct status sink__columns(struct conn *c, const struct row_desc *rows, const int16_t *formats,
+                            uint16_t formats_count)
+{
+    struct buf *columns = &c->work->columns;
+
+    c->sink.columns_count = 0;
+    buf_clear(columns);
+    TRY(buf_reserve(columns, rows->count * sizeof(struct wire_column)));
+    for (uint16_t i = 0; i < rows->count; i++) {
+        const struct wire_column column = {rows->columns[i].type,
+                                           wire_format_of(formats, formats_count, i)};
+
+        TRY(buf_append(columns, &column, sizeof(column)));
+    }
+    c->sink.columns_count = rows->count;
+    return OK;
+}
+
 static struct status sink_begin(struct row_sink *s, const struct row_desc *desc)
 {
     struct conn *c = conn_of(s);
 
-    c->sink.format =
-        (struct wire_row_format){.desc = desc, .settings = session_type_settings(c->session)};
+    TRY(sink__columns(c, desc, NULL, 0));
     wire_out_row_description(out_of(c), desc, NULL, 0);
     return OK;
 }
@@ -37,9 +54,14 @@ static struct status sink_rows(struct row_sink *s, const struct row_block *block
 {
     struct conn *c = conn_of(s);
     struct wire_out *o = out_of(c);
+    const struct wire_row_format format = {
+        .columns = (const struct wire_column *)(const void *)c->work->columns.ptr,
+        .count = c->sink.columns_count,
+        .settings = session_type_settings(c->session),
+    };
 
     for (uint32_t i = 0; i < block->rows; i++) {
-        wire_out_row(o, &c->sink.format, block, i);
+        wire_out_row(o, &format, block, i);
     }
     if (o->failed) {
         return FAIL(STATUS_MEMORY, "answer is too large to be held back until the commit");

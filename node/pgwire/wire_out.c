@@ -110,15 +110,6 @@ void wire_out_params(struct wire_out *o, const oid *types, uint16_t count)
     wire_out_end(o);
 }
 
-/* 0, 1 or one per column, as Bind says. */
-static int16_t format_of(const int16_t *formats, uint16_t count, uint16_t column)
-{
-    if (count == 0) {
-        return 0;
-    }
-    return formats[count == 1 ? 0 : column];
-}
-
 void wire_out_row_description(struct wire_out *o, const struct row_desc *d, const int16_t *formats,
                               uint16_t formats_count)
 {
@@ -133,7 +124,7 @@ void wire_out_row_description(struct wire_out *o, const struct row_desc *d, cons
         wire_out_u32(o, c->type);
         wire_out_u16(o, (uint16_t)c->typlen);
         wire_out_u32(o, (uint32_t)c->typmod);
-        wire_out_u16(o, (uint16_t)format_of(formats, formats_count, i));
+        wire_out_u16(o, (uint16_t)wire_format_of(formats, formats_count, i));
     }
     wire_out_end(o);
 }
@@ -157,22 +148,21 @@ static void put_value(struct wire_out *o, struct bytes v)
 void wire_out_row(struct wire_out *o, const struct wire_row_format *f,
                   const struct row_block *block, uint32_t row)
 {
-    const uint16_t columns = f->desc->count;
-    const size_t base = (size_t)row * columns;
+    const size_t base = (size_t)row * f->count;
     char scratch[TYPE_OUT_SIZE];
 
     wire_out_begin(o, 'D');
-    wire_out_u16(o, columns);
-    for (uint16_t i = 0; i < columns; i++) {
-        const oid type = f->desc->columns[i].type;
+    wire_out_u16(o, f->count);
+    for (uint16_t i = 0; i < f->count; i++) {
+        const struct wire_column c = f->columns[i];
         const union datum d = block->values[base + i];
 
         if (block->nulls[base + i] != 0) {
             wire_out_u32(o, UINT32_MAX);
-        } else if (format_of(f->formats, f->formats_count, i) == 0) {
-            put_value(o, type_out_text(type, d, f->settings, scratch));
+        } else if (c.format == 0) {
+            put_value(o, type_out_text(c.type, d, f->settings, scratch));
         } else {
-            put_value(o, type_out_binary(type, d, scratch));
+            put_value(o, type_out_binary(c.type, d, scratch));
         }
     }
     wire_out_end(o);

@@ -45,15 +45,29 @@ NOYIELD void wire_out_params(struct wire_out *o, const oid *types, uint16_t coun
 NOYIELD void wire_out_row_description(struct wire_out *o, const struct row_desc *d,
                                       const int16_t *formats, uint16_t formats_count);
 
+/* How one column of a row is written. */
+struct wire_column {
+    oid type;
+    int16_t format; /* 0 text, 1 binary. */
+};
+
 struct wire_row_format {
-    const struct row_desc *desc;
-    const int16_t *formats; /* 0, 1 or one per column. */
-    uint16_t formats_count;
+    const struct wire_column *columns;
+    uint16_t count;
     const struct type_settings *settings;
 };
 /* Row number `row` of the block as a DataRow. */
 NOYIELD void wire_out_row(struct wire_out *o, const struct wire_row_format *f,
                           const struct row_block *block, uint32_t row);
+
+/* The format of a column where Bind gave none, one for all, or one each. */
+static inline int16_t wire_format_of(const int16_t *formats, uint16_t count, uint16_t column)
+{
+    if (count == 0) {
+        return 0;
+    }
+    return formats[count == 1 ? 0 : column];
+}
 
 /* 'E' or 'N' by severity. `text`: what position counts in, empty when unknown. */
 NOYIELD void wire_out_error(struct wire_out *o, const struct sql_error *err, struct bytes text);
