@@ -24,6 +24,13 @@
  * more there, and 1 fails. Now 2 and 3 are behind and 4 and 5 cannot vote for them. Elected like this,
  * such a leader brings the others up to date and transfers leadership before the joint state is left.
  *
+ * Requests for votes and answers also carry the sender's commit index with the term of that entry.
+ * Whoever has the same entry knows then that it is committed, whatever the terms of the messages are.
+ * Without this a group can get stuck between two configurations: {1,2,3,4,5} became {1,4}; 1 knows it,
+ * 4 has the entry but has not heard that it is committed, and needs votes of 2, 3 and 5, whose logs
+ * are longer than its own; 1 in turn needs 4, whose log is longer by an entry (TiKV raft-rs has the
+ * same remedy; the hole is that of etcd#12359).
+ *
  * Who does not vote: a replica that supports a live leader, or has heard one within the election
  * timeout, or leads itself. Two things lift that: the transfer flag for exactly the next term (the
  * leader let go), and a candidate whose last entry is of a later term than ours (so a later leader
@@ -79,6 +86,9 @@ static void enter_term(struct raft *r, uint64_t term)
 {
     INVARIANT(term >= r->hs.term);
     if (term != r->hs.term) {
+        /* Answers that no Ready took yet would speak of entries, votes and promises that will now
+         * never reach the disk. Nobody needs them: their term is over. */
+        r->after.count = 0;
         r->hs.term = term;
         r->hs.vote = (replica_id){0};
         r->hs.lead = (replica_id){0};
@@ -139,8 +149,30 @@ static bool may_campaign(struct raft *r, enum raft__campaign how)
     return r->lead != NULL;
 }
 
+/* 0 when it cannot be read; the receiver then learns nothing. */
+static uint64_t term_of_commit(const struct raft *r)
+{
+    uint64_t term = 0;
+
+    return raft__log_term(&r->log, r->hs.commit, &term) ? term : 0;
+}
+
+void raft__learn_commit(struct raft *r, const struct raft_msg *m)
+{
+    if (r->role != RAFT_LEADER && m->hint_term != 0 && m->commit > r->hs.commit &&
+        raft__log_matches(&r->log, m->commit, m->hint_term)) {
+        raft__commit_to(r, m->commit);
+        if (r->role != RAFT_FOLLOWER &&
+            raft__log_may_have_conf(&r->log, r->applied, r->hs.commit)) {
+            raft__become_follower(r, r->hs.term, (replica_id){0}); /* First apply it, then again. */
+        }
+    }
+}
+
 static void ask_for_votes(struct raft *r, enum raft_msg_type type, uint64_t term)
 {
+    const uint64_t commit_term = term_of_commit(r);
+
     for (uint32_t i = 0; i < r->conf.count; i++) {
         const struct raft_peer *p = &r->conf.peers[i];
 
@@ -150,6 +182,8 @@ static void ask_for_votes(struct raft *r, enum raft_msg_type type, uint64_t term
                                             .term = term,
                                             .index = raft__log_last(&r->log),
                                             .log_term = raft__log_last_term(&r->log),
+                                            .commit = r->hs.commit,
+                                            .hint_term = commit_term,
                                             .transfer = r->transfer_campaign});
         }
     }
@@ -309,6 +343,8 @@ static void answer(struct raft *r, const struct raft_msg *m, bool grant)
                       .type = pre ? RAFT_MSG_PRE_VOTE_RESP : RAFT_MSG_VOTE_RESP,
                       .to = m->from,
                       .term = pre && grant ? m->term : r->hs.term,
+                      .commit = r->hs.commit,
+                      .hint_term = term_of_commit(r),
                       .reject = !grant,
                   });
 }

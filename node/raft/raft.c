@@ -399,6 +399,9 @@ struct status raft_step(struct raft *r, const struct raft_msg *m)
         raft__step_down_if_due(r);
     }
     raft__check_support_end(r);
+    if (m->type >= RAFT_MSG_PRE_VOTE && m->type <= RAFT_MSG_VOTE_RESP) {
+        raft__learn_commit(r, m);
+    }
     if (m->term < r->hs.term) {
         step_lower_term(r, m);
         return OK;

@@ -97,10 +97,11 @@ struct raft_hard_state {
 enum raft_msg_type {
     RAFT_MSG_APP,      /* term, index/log_term = prev, entries, commit, match of the receiver */
     RAFT_MSG_APP_RESP, /* index = acknowledged (durable), reject + hint_index/hint_term, commit */
-    RAFT_MSG_PRE_VOTE, /* term = the term it would campaign at, index/log_term = last entry */
-    RAFT_MSG_PRE_VOTE_RESP,
-    RAFT_MSG_VOTE, /* as PRE_VOTE, plus transfer */
-    RAFT_MSG_VOTE_RESP,
+    RAFT_MSG_PRE_VOTE, /* term = the term it would campaign at, index/log_term = last entry; all four
+                          vote messages: commit, hint_term = term of the entry at commit */
+    RAFT_MSG_PRE_VOTE_RESP, /* reject */
+    RAFT_MSG_VOTE,          /* as PRE_VOTE, plus transfer */
+    RAFT_MSG_VOTE_RESP,     /* reject */
     RAFT_MSG_HEARTBEAT, /* commit, capped at match; sent only while support does not cover a peer */
     RAFT_MSG_HEARTBEAT_RESP, /* commit of the sender; carries no index (B-2.1) */
     RAFT_MSG_SNAP, /* index/log_term of the snapshot, conf. As output: "please send one" */

@@ -231,6 +231,8 @@ NOYIELD void raft__restart_timer(struct raft *r, uint32_t elapsed);
 NOYIELD void raft__try_campaign(struct raft *r, enum raft__campaign how);
 NOYIELD void raft__handle_vote_request(struct raft *r, const struct raft_msg *m);
 NOYIELD void raft__handle_vote_response(struct raft *r, const struct raft_msg *m);
+/* A vote message says what its sender knows to be committed: see election.c. */
+NOYIELD void raft__learn_commit(struct raft *r, const struct raft_msg *m);
 NOYIELD void raft__count_self_vote(struct raft *r);
 NOYIELD void raft__step_down(struct raft *r, uint64_t term);
 NOYIELD void raft__step_down_if_due(struct raft *r);

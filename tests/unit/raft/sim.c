@@ -399,7 +399,9 @@ static void disk_write(struct sim_node *n, const struct sim_write *w)
     }
     if (w->has_snapshot) {
         /* The log goes; what it said above the snapshot must have been named stale. */
-        if (disk_last(d) > w->snapshot.index && w->stale_last < disk_last(d)) {
+        const uint64_t last = w->snapshot.index + w->entries_count;
+
+        if (disk_last(d) > last && w->stale_last < disk_last(d)) {
             sim_violate(n->sim, "replica %u: a suffix above the snapshot is kept", n->id.v);
         }
         disk_cut(d, 0);
@@ -568,8 +570,8 @@ static void trace_msg(struct sim *s, const char *when, const struct raft_msg *m)
         break;
     case RAFT_MSG_PRE_VOTE:
     case RAFT_MSG_VOTE:
-        sim_trace(s, " last=%" PRIu64 "/%" PRIu64 "%s", m->log_term, m->index,
-                  m->transfer ? " transfer" : "");
+        sim_trace(s, " last=%" PRIu64 "/%" PRIu64 " commit=%" PRIu64 "%s", m->log_term, m->index,
+                  m->commit, m->transfer ? " transfer" : "");
         break;
     case RAFT_MSG_PRE_VOTE_RESP:
     case RAFT_MSG_VOTE_RESP:

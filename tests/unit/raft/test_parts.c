@@ -238,6 +238,78 @@ TEST(log, a_lent_ready_survives_a_rewrite_of_the_log)
     blob_release(new[0].payload);
 }
 
+/* A replica with a log of two entries of term 1, the second a configuration change, all durable. */
+struct stored {
+    struct raft_entry entries[2];
+};
+
+static uint64_t stored_term(void *ctx, uint64_t index)
+{
+    UNUSED(ctx);
+    return index <= 2 ? 1 : 0;
+}
+
+static struct status stored_entries(void *ctx, uint64_t lo, uint32_t max, size_t bytes_max,
+                                    struct raft_entry *out, uint32_t *count_out)
+{
+    const struct stored *s = ctx;
+
+    UNUSED(bytes_max);
+    for (*count_out = 0; lo <= 2 && *count_out < max; lo++) {
+        out[(*count_out)++] = s->entries[lo - 1];
+    }
+    return OK;
+}
+
+/* Somebody else's vote message tells what is committed; what is committed but not applied forbids to
+ * campaign when a configuration change is among it. */
+TEST(election, commit_indexes_travel_with_votes_and_unapplied_changes_forbid_to_campaign)
+{
+    const struct raft_view v = {NULL, live_for, live_from, hts_ms(10)};
+    struct stored disk = {{{1, 1, RAFT_ENTRY_NORMAL, NULL}, {2, 1, RAFT_ENTRY_CONF, NULL}}};
+    struct raft_options o = {.self = {1},
+                             .store = {1},
+                             .view = &v,
+                             .hard_state = {.term = 1},
+                             .last_index = 2,
+                             .log = {&disk, stored_term, stored_entries},
+                             .election_ticks = 5,
+                             .heartbeat_ticks = 1,
+                             .conf = {.count = 3}};
+    struct raft_msg m = {.type = RAFT_MSG_PRE_VOTE,
+                         .from = {2},
+                         .to = {1},
+                         .term = 2,
+                         .index = 1,
+                         .log_term = 1,
+                         .commit = 2,
+                         .hint_term = 3};
+    struct raft_ready rd;
+    struct raft *r = NULL;
+
+    for (uint32_t i = 0; i < 3; i++) {
+        o.conf.peers[i] = (struct raft_peer){{i + 1}, {i + 1}, RAFT_VOTER};
+    }
+    EXPECT_OK(raft_create(&o, &r));
+    EXPECT_OK(raft_step(r, &m));
+    EXPECT_EQ(0, raft_get_state(r).commit); /* Another entry is committed there. */
+    m.hint_term = 1;
+    EXPECT_OK(raft_step(r, &m));
+    EXPECT_EQ(2, raft_get_state(r).commit);
+
+    raft_campaign(r);
+    EXPECT_EQ(RAFT_FOLLOWER, raft_get_state(r).role);
+    raft_ready(r, &rd);
+    EXPECT_EQ(2, rd.apply_upto);
+    EXPECT_EQ(2, rd.msgs_now_count + rd.msgs_after_append_count);
+    EXPECT_TRUE(rd.msgs_now[0].reject); /* Its log is shorter than ours. */
+    raft_advance(r);
+    raft_apply_done(r, 2);
+    raft_campaign(r);
+    EXPECT_EQ(RAFT_PRE_CANDIDATE, raft_get_state(r).role);
+    raft_destroy(r);
+}
+
 TEST(log, entries_are_read_for_applying_and_not_beyond)
 {
     const struct raft_view v = {NULL, live_for, live_from, hts_ms(10)};
