@@ -270,7 +270,10 @@ NOYIELD void raft_campaign(struct raft *r);
  *
  * Errors:  STATUS_NOT_LEADER    not leader, or stepping down.
  *          STATUS_NOT_PROPOSED  a transfer is under way, or a second configuration change.
+ *                               or the promise (LSU) lags behind what was shown (conf changes).
  *          STATUS_OVERLOADED    RAFT_UNCOMMITTED_BYTES_MAX are under way.
+ *          STATUS_INVALID       count is 0.
+ *          STATUS_MEMORY        nothing was appended.
  */
 NOYIELD NODISCARD struct status raft_propose(struct raft *r, struct raft_entry *entries,
                                              uint32_t count);
@@ -333,8 +336,9 @@ NOYIELD void raft_log_truncated(struct raft *r, uint64_t index, uint64_t term);
 /* Memory below `index` may be dropped: it is stored. Entries above `applied` are kept anyway. */
 NOYIELD void raft_cache_release(struct raft *r, uint64_t index);
 
-/* Entries lo..hi (both included) that are in the log, for applying. References pass to the caller.
- * Errors: STATUS_NOT_FOUND. */
+/* Entries lo..hi (both included) that are in the log, at most `max`, for applying. References pass to
+ * the caller. Errors: STATUS_NOT_FOUND, also when a snapshot that was accepted after the Ready that
+ * asked for them has replaced the log: the snapshot holds their effects. Errors of the reader. */
 NOYIELD NODISCARD struct status raft_read_entries(struct raft *r, uint64_t lo, uint64_t hi,
                                                   uint32_t max, struct raft_entry *out,
                                                   uint32_t *count_out);
