@@ -344,6 +344,31 @@ void fiber_cancel(struct fiber *f)
     }
 }
 
+void fiber_cancel_all(struct shard *s)
+{
+    LIST_FOREACH(it, &s->live) {
+        fiber_cancel(LIST_ENTRY(it, struct fiber, live_link));
+    }
+}
+
+void fiber_log_live(struct shard *s)
+{
+    static const char *const states[] = {"ready", "running", "waiting"};
+    uint32_t left = FIBERS_LOGGED_MAX;
+
+    shard_enter(s);
+    LIST_FOREACH(it, &s->live) {
+        const struct fiber *f = LIST_ENTRY(it, struct fiber, live_link);
+
+        if (left-- == 0) {
+            break;
+        }
+        LOG_WARN("fiber.live", U64("shard", s->index), STR("name", f->name),
+                 STR("state", states[f->state]));
+    }
+    shard_leave(s);
+}
+
 void fiber_clear_cancel(struct fiber *f)
 {
     f->cancelled = false;
@@ -376,6 +401,7 @@ static void blocking_work(struct env_job *job)
 {
     struct blocking_call *b = CONTAINER_OF(job, struct blocking_call, job);
 
+    /* lint-allow(yields): a thread of its own, outside of any shard: nothing can yield */
     b->work(b->arg);
 }
 

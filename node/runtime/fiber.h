@@ -61,6 +61,10 @@ NOYIELD void wait_queue_wake_all(struct wait_queue *q);
 
 /* Wakes the fiber's current and later waits with STATUS_CANCELLED until cleared. */
 NOYIELD void fiber_cancel(struct fiber *f);
+/* The same for every fiber of the shard: before it stops. Those that start later are not affected. */
+NOYIELD void fiber_cancel_all(struct shard *s);
+/* Logs `fiber.live` with the name of each fiber, at most 32: who keeps a shard from stopping? */
+NOYIELD void fiber_log_live(struct shard *s);
 NOYIELD void fiber_clear_cancel(struct fiber *f);
 NOYIELD bool fiber_cancelled(void);
 /* For loops that do not wait: STATUS_CANCELLED or STATUS_TIMEOUT (the fiber's deadline), as a wait

@@ -137,7 +137,7 @@ static void *first_frame(uint8_t *top, void (*entry)(void *arg), void *arg)
     memcpy(&frame[X20], &entry, sizeof(entry));
     memcpy(&frame[X30], &trampoline, sizeof(trampoline));
 #else
-#error "no fiber switch for this processor"
+    _Static_assert(0, "no fiber switch for this processor");
 #endif
     return frame;
 }

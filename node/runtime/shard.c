@@ -29,7 +29,7 @@
 #include "node/runtime/shard_internal.h"
 
 /* In the simulator many shards share a thread, hence current is per turn and not per thread life. */
-static _Thread_local struct shard *current_shard;
+static _Thread_local struct shard *current_shard; /* lint-allow(globals): one per thread */
 
 struct status shard_create(const struct shard_options *o, struct shard **out)
 {
@@ -60,6 +60,9 @@ void shard_destroy(struct shard *s)
         return;
     }
     INVARIANT(s->depth == 0);
+    if (s->fiber_count != 0) {
+        fiber_log_live(s); /* Says whom to look for. */
+    }
     INVARIANT(s->fiber_count == 0);
     LIST_FOREACH(it, &s->tasks) {
         shard_unpost(s, LIST_ENTRY(it, struct shard_task, link));

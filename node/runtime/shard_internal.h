@@ -20,6 +20,7 @@
 #define FIBER_WARM_MAX          32u   /* Idle fibers that keep their pages. */
 #define FIBER_IDLE_MAX          4096u /* Idle fibers that keep their mapping. */
 #define FIBER_CALLS_PER_CLOCK   16u   /* fiber_yield_if_due() between two looks at the clock. */
+#define FIBERS_LOGGED_MAX       32u
 #define BIG_STACK_BYTES         ((size_t)8 << 20)
 
 enum fiber_state {

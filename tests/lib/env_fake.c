@@ -476,8 +476,10 @@ struct shard *fake_world_add_shard(struct fake_world *w)
 
 static void env_close_streams(struct fake_env *e)
 {
-    while (!list_empty(&e->listeners)) {
-        fake_listener_close(LIST_ENTRY(e->listeners.next, struct env_listener, link));
+    struct list *first = NULL;
+
+    while ((first = list_pop_front(&e->listeners)) != NULL) {
+        fake_listener_close(LIST_ENTRY(first, struct env_listener, link));
     }
     LIST_FOREACH(it, &e->streams) {
         fake_stream_close(LIST_ENTRY(it, struct env_stream, link));
@@ -493,11 +495,12 @@ void fake_world_destroy(struct fake_world *w)
     fake_world_settle(w);
     for (uint32_t i = 0; i < w->env_count; i++) {
         struct fake_env *e = w->envs[i];
+        struct list *it = NULL;
 
         shard_destroy(e->own_shard);
         INVARIANT(e->env.shard == NULL);
-        while (!list_empty(&e->streams)) {
-            stream_free(LIST_ENTRY(e->streams.next, struct env_stream, link));
+        while ((it = list_pop_front(&e->streams)) != NULL) {
+            stream_free(LIST_ENTRY(it, struct env_stream, link));
         }
         free(e);
     }
