@@ -28,7 +28,8 @@ NOYIELD void json_object_end(struct json *j); /* } */
 NOYIELD void json_array(struct json *j);
 NOYIELD void json_array_end(struct json *j);
 NOYIELD void json_key(struct json *j, const char *key);
-NOYIELD void json_str(struct json *j, const char *s); /* NULL: null. Bytes below 0x20 are escaped. */
+NOYIELD void json_str(struct json *j,
+                      const char *s); /* NULL: null. Bytes below 0x20 are escaped. */
 NOYIELD void json_u64(struct json *j, uint64_t v);
 NOYIELD void json_i64(struct json *j, int64_t v);
 NOYIELD void json_bool(struct json *j, bool v);

@@ -17,11 +17,11 @@
 #include "node/runtime/fiber.h"
 #include "node/storage/key/key.h"
 
-#define ATTEMPT_NS ((uint64_t)4000000000)
+#define ATTEMPT_NS      ((uint64_t)4000000000)
 #define READ_ATTEMPT_NS ((uint64_t)1500000000)
-#define PAUSE_FIRST_NS ((uint64_t)5000000)
-#define PAUSE_MAX_NS ((uint64_t)160000000)
-#define MISMATCHES_MAX 8u /* Then the keys are of several ranges, not our cache stale. */
+#define PAUSE_FIRST_NS  ((uint64_t)5000000)
+#define PAUSE_MAX_NS    ((uint64_t)160000000)
+#define MISMATCHES_MAX  8u /* Then the keys are of several ranges, not our cache stale. */
 
 struct cached_range {
     struct arena arena;
@@ -209,15 +209,15 @@ static struct status call_remote(struct kv *kv, const struct range_replica *to,
     struct bytes reply;
 
     TRY(range_batch_encode(b, arena, &body));
-    TRY(rpc_call(kv->o.rpc, (struct rpc_to){to->node, to->store, RPC_CLASS_NORMAL},
-                 RPC_TYPE_BATCH, &body, 1, deadline_ns, arena, &reply));
+    TRY(rpc_call(kv->o.rpc, (struct rpc_to){to->node, to->store, RPC_CLASS_NORMAL}, RPC_TYPE_BATCH,
+                 &body, 1, deadline_ns, arena, &reply));
     return range_result_decode(reply, b->count, arena, out);
 }
 
 /* out->st tells what the server said; a returned error means that no answer came. */
 static struct status attempt(struct kv *kv, const struct range_replica *to,
-                             const struct range_batch *b, uint64_t deadline_ns,
-                             struct arena *arena, struct range_result *out)
+                             const struct range_batch *b, uint64_t deadline_ns, struct arena *arena,
+                             struct range_result *out)
 {
     const uint64_t now = env_mono_ns(shard_env(kv->o.shard));
     const uint64_t latest = now + (has_writes(b) ? ATTEMPT_NS : READ_ATTEMPT_NS);
@@ -241,8 +241,8 @@ struct route {
     uint64_t generation;
     struct range_replica replicas[RAFT_PEERS_MAX];
     uint32_t count;
-    uint32_t next;    /* Replica to try when nobody is known to lead. */
-    store_id leader;  /* 0: not known. */
+    uint32_t next;   /* Replica to try when nobody is known to lead. */
+    store_id leader; /* 0: not known. */
 };
 
 static struct status lookup(struct kv *kv, struct bytes key, uint64_t deadline_ns,
@@ -260,8 +260,8 @@ static struct status find_route(struct kv *kv, struct bytes key, uint64_t deadli
     if (c == NULL) {
         return FAIL(STATUS_UNAVAILABLE, "no range is known for the key yet");
     }
-    *out = (struct route){.range = c->desc.id, .generation = c->desc.generation,
-                          .leader = c->leader};
+    *out =
+        (struct route){.range = c->desc.id, .generation = c->desc.generation, .leader = c->leader};
     for (uint32_t i = 0; i < c->desc.replicas_count; i++) {
         if (c->desc.replicas[i].type != RANGE_LEARNER &&
             c->desc.replicas[i].type != RANGE_NON_VOTER) {

@@ -21,7 +21,7 @@
 
 struct kv;
 
-#define KV_CACHE_MAX 100000u
+#define KV_CACHE_MAX           100000u
 #define KV_DEADLINE_NS_DEFAULT ((uint64_t)10000000000)
 
 struct kv_options {
@@ -51,9 +51,8 @@ NOYIELD const struct range_desc *kv_first_range(const struct kv *kv);
  *          STATUS_UNAVAILABLE, STATUS_TIMEOUT: no leaseholder in time, certainly nothing written;
  *          STATUS_CANCELLED.
  */
-MAYYIELD NODISCARD struct status kv_send(struct kv *kv, struct range_batch *b,
-                                         uint64_t deadline_ns, struct arena *arena,
-                                         struct range_result *out);
+MAYYIELD NODISCARD struct status kv_send(struct kv *kv, struct range_batch *b, uint64_t deadline_ns,
+                                         struct arena *arena, struct range_result *out);
 
 struct kv_stats {
     uint64_t batches;

@@ -8,7 +8,7 @@
 
 #define COMMAND_FORMAT 1u
 #define APPLIED_FORMAT 1u
-#define STATS_FIELDS 10
+#define STATS_FIELDS   10
 
 static uint64_t zigzag(int64_t v)
 {
@@ -128,8 +128,7 @@ static uint32_t record_checksum(uint64_t term, uint8_t kind, struct bytes payloa
     return (uint32_t)hash64(payload, term * 4 + kind);
 }
 
-struct status log_record_encode(uint64_t term, uint8_t kind, struct bytes payload,
-                                struct buf *out)
+struct status log_record_encode(uint64_t term, uint8_t kind, struct bytes payload, struct buf *out)
 {
     TRY(buf_append_varint(out, term));
     TRY(buf_append_u8(out, kind));

@@ -63,7 +63,7 @@ NOYIELD NODISCARD struct status applied_state_encode(const struct applied_state 
 NOYIELD NODISCARD struct status applied_state_decode(struct bytes b, struct applied_state *out);
 
 /* A log entry as stored: term, kind of the core, checksum, payload. */
-NOYIELD NODISCARD struct status log_record_encode(uint64_t term, uint8_t kind,
-                                                  struct bytes payload, struct buf *out);
+NOYIELD NODISCARD struct status log_record_encode(uint64_t term, uint8_t kind, struct bytes payload,
+                                                  struct buf *out);
 NOYIELD NODISCARD struct status log_record_decode(struct bytes b, uint64_t *term, uint8_t *kind,
                                                   struct bytes *payload);

@@ -19,16 +19,16 @@
 #include "node/raft/raft.h"
 #include "node/rpc/range.pb-c.h"
 
-#define RANGE_FIRST_ID 1u
+#define RANGE_FIRST_ID    1u
 #define RANGE_FIRST_INDEX 10u /* A new range starts here: an empty log is never a complete one. */
-#define RANGE_FIRST_TERM 5u
+#define RANGE_FIRST_TERM  5u
 
 enum range_replica_type {
     RANGE_VOTER = 0,
     RANGE_NON_VOTER = 1,
-    RANGE_LEARNER = 2,          /* On its way to become a voter. */
-    RANGE_VOTER_INCOMING = 3,   /* Joint configuration. */
-    RANGE_VOTER_DEMOTING = 4,   /* Joint configuration. */
+    RANGE_LEARNER = 2,        /* On its way to become a voter. */
+    RANGE_VOTER_INCOMING = 3, /* Joint configuration. */
+    RANGE_VOTER_DEMOTING = 4, /* Joint configuration. */
     RANGE_REPLICA_TYPE_COUNT
 };
 

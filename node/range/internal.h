@@ -13,12 +13,12 @@
 #include "node/storage/key/key.h"
 #include "node/storage/mvcc/mvcc.h"
 
-#define RANGE_TICK_NS ((uint64_t)100000000)
-#define RANGE_WRITES_INFLIGHT_MAX 2u
-#define RANGE_APPLY_ENTRIES_MAX 256u
+#define RANGE_TICK_NS              ((uint64_t)100000000)
+#define RANGE_WRITES_INFLIGHT_MAX  2u
+#define RANGE_APPLY_ENTRIES_MAX    256u
 #define RANGE_SNAPSHOT_CHUNK_BYTES ((size_t)512 << 10)
-#define RANGE_SNAPSHOT_BYTES_MAX ((size_t)192 << 20)
-#define RANGE_SNAPSHOTS_OUT_MAX 2u
+#define RANGE_SNAPSHOT_BYTES_MAX   ((size_t)192 << 20)
+#define RANGE_SNAPSHOTS_OUT_MAX    2u
 
 enum replica_life {
     REPLICA_UNINIT,  /* Created by a message: term and vote only, no keys. */
@@ -56,22 +56,22 @@ struct replica {
     struct raft_view view;
     bool dirty;
     struct list dirty_link;
-    replica_id last_from;      /* Who spoke last: answers reach even those the descriptor misses. */
+    replica_id last_from; /* Who spoke last: answers reach even those the descriptor misses. */
     store_id last_from_store;
-    uint32_t refs;             /* Writes and fibers that point here. */
+    uint32_t refs; /* Writes and fibers that point here. */
 
-    struct applied_state applied;    /* Visible to reads. */
-    struct applied_state submitted;  /* Handed to the writer. */
+    struct applied_state applied;   /* Visible to reads. */
+    struct applied_state submitted; /* Handed to the writer. */
     uint64_t truncated_index;
     uint64_t truncated_term;
-    uint64_t log_bytes;        /* Roughly, since the truncation point. */
-    bool truncating;           /* A truncation is in a write. */
-    uint64_t truncate_hint;    /* From the leader, or own when leading. */
+    uint64_t log_bytes;     /* Roughly, since the truncation point. */
+    bool truncating;        /* A truncation is in a write. */
+    uint64_t truncate_hint; /* From the leader, or own when leading. */
 
-    uint64_t serving_term;     /* Lease of this term is applied here; 0: none. */
+    uint64_t serving_term; /* Lease of this term is applied here; 0: none. */
     struct hts lease_start_ts;
     uint64_t lease_proposed_term;
-    uint64_t revoked_index;    /* A revocation of ours is in the log here; 0: none. */
+    uint64_t revoked_index; /* A revocation of ours is in the log here; 0: none. */
 
     struct latches latches;
     struct list proposals;
@@ -79,9 +79,9 @@ struct replica {
     struct wait_queue progress; /* Woken whenever raft moved on. */
 
     struct snapshot_in *snap_in;
-    uint32_t snapshots_out;    /* Fibers. */
-    struct list outgoing;      /* Peers with a snapshot under way, see snapshot.c. */
-    bool changing;             /* A membership change or transfer is under way. */
+    uint32_t snapshots_out; /* Fibers. */
+    struct list outgoing;   /* Peers with a snapshot under way, see snapshot.c. */
+    bool changing;          /* A membership change or transfer is under way. */
 };
 
 /* What must happen once a write is durable, per replica. */
@@ -91,15 +91,15 @@ struct write_item {
     bool has_mark;
     struct raft_mark mark;
     uint64_t liveness_version;
-    bool applied;               /* `state` became visible. */
+    bool applied; /* `state` became visible. */
     struct applied_state state;
     bool lease_started;
     uint64_t lease_term;
     struct hts lease_ts;
-    bool snapshot;              /* A snapshot was installed. */
+    bool snapshot; /* A snapshot was installed. */
     struct rpc_reply_to snapshot_reply;
-    struct blob *desc;          /* A new descriptor, encoded. */
-    uint64_t truncated_index;   /* The log was cut there; 0: no. */
+    struct blob *desc;        /* A new descriptor, encoded. */
+    uint64_t truncated_index; /* The log was cut there; 0: no. */
     uint64_t truncated_term;
 };
 
@@ -135,22 +135,22 @@ struct store {
     struct hlc *hlc;
     struct map replicas;
     struct list dirty;
-    struct outbox outbox;      /* To send at the end of this turn. */
+    struct outbox outbox; /* To send at the end of this turn. */
     struct store_write *pending;
     uint32_t writes_inflight;
     struct liveness *liveness;
-    struct hts quiet_until;    /* No Raft before: own promises of the life before. */
+    struct hts quiet_until; /* No Raft before: own promises of the life before. */
     bool awake;
     struct shard_timer tick;
     uint64_t next_tick_ns;
-    struct buf block;          /* Entries of the frame being built. */
-    struct arena scratch;      /* For one handler or hook; reset behind it. */
+    struct buf block;     /* Entries of the frame being built. */
+    struct arena scratch; /* For one handler or hook; reset behind it. */
     struct engine_batch eval_batch;
     struct store_probe probe;
     struct store_stats stats;
     uint32_t snapshots_out;
     bool stopping;
-    struct wait_queue idle;    /* A write ended. */
+    struct wait_queue idle; /* A write ended. */
     uint32_t fibers;
 };
 
@@ -171,8 +171,7 @@ NOYIELD void outbox__on_raft(void *store, const struct rpc_message *m);
 /* ---- replica/replica.c ---- */
 NOYIELD NODISCARD struct status replica__create(struct store *s, range_id range, replica_id id,
                                                 struct replica **out);
-NOYIELD NODISCARD struct status replica__load(struct store *s, range_id range,
-                                              struct bytes ident);
+NOYIELD NODISCARD struct status replica__load(struct store *s, range_id range, struct bytes ident);
 NOYIELD void replica__destroy(struct replica *r);
 NOYIELD void replica__acquire(struct replica *r);
 NOYIELD void replica__release(struct replica *r);
@@ -199,8 +198,7 @@ NOYIELD NODISCARD struct status proposal__append(struct replica *r, const struct
                                                  struct proposal *p);
 /* Waits for the outcome. Errors: STATUS_NOT_PROPOSED (overwritten), STATUS_AMBIGUOUS. */
 MAYYIELD NODISCARD struct status proposal__wait(struct proposal *p, struct completion *c,
-                                                const struct status *outcome,
-                                                uint64_t deadline_ns);
+                                                const struct status *outcome, uint64_t deadline_ns);
 
 /* ---- replica/evaluate.c ---- */
 NOYIELD void range__on_batch(void *store, const struct rpc_message *m);

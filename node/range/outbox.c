@@ -13,9 +13,9 @@
 #include "node/range/internal.h"
 #include "node/range/pb_arena.h"
 
-#define OUTBOX_MSGS_MAX 100000u
+#define OUTBOX_MSGS_MAX    100000u
 #define FRAME_BYTES_TARGET ((size_t)4 << 20)
-#define ENTRY_HEADER_MAX (2 * VARINT_MAX + 1)
+#define ENTRY_HEADER_MAX   (2 * VARINT_MAX + 1)
 
 void outbox__init(struct outbox *o)
 {
@@ -128,8 +128,7 @@ static struct status send_to_store(struct store *s, struct outbox *o, store_id t
     }
     dsql__pb__raft_batch__init(&batch);
     batch.msgs = pointers;
-    LIST_FOREACH(it, &o->msgs)
-    {
+    LIST_FOREACH(it, &o->msgs) {
         struct outbox_msg *q = LIST_ENTRY(it, struct outbox_msg, link);
         const size_t before = s->block.len;
 
@@ -219,7 +218,7 @@ static struct replica *find_target(struct store *s, const Dsql__Pb__RaftMsg *pb)
         replica__remove(r);
     }
     return status_ok(replica__create(s, (range_id){pb->range_id}, (replica_id){pb->to}, &r)) ? r
-                                                                                          : NULL;
+                                                                                             : NULL;
 }
 
 static void step(struct store *s, store_id from_store, const Dsql__Pb__RaftMsg *pb,

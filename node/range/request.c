@@ -73,8 +73,7 @@ static bool request_from_pb(const Dsql__Pb__Request *p, struct range_request *q)
 struct status range_batch_decode(struct bytes b, struct arena *arena, struct range_batch *out)
 {
     ProtobufCAllocator allocator = pb_arena_allocator(arena);
-    const Dsql__Pb__BatchRequest *pb =
-        dsql__pb__batch_request__unpack(&allocator, b.len, b.ptr);
+    const Dsql__Pb__BatchRequest *pb = dsql__pb__batch_request__unpack(&allocator, b.len, b.ptr);
     struct range_request *requests = NULL;
 
     if (pb == NULL || pb->n_requests == 0 || pb->n_requests > RANGE_REQUESTS_MAX) {
@@ -145,8 +144,8 @@ static struct status responses_to_pb(const struct range_result *r, uint32_t coun
     return OK;
 }
 
-struct status range_result_encode(const struct range_result *r, uint32_t count,
-                                  struct arena *arena, struct bytes *out)
+struct status range_result_encode(const struct range_result *r, uint32_t count, struct arena *arena,
+                                  struct bytes *out)
 {
     Dsql__Pb__BatchResponse pb;
     Dsql__Pb__Hts read_ts;
@@ -191,8 +190,7 @@ struct status range_result_decode(struct bytes b, uint32_t count, struct arena *
                                   struct range_result *out)
 {
     ProtobufCAllocator allocator = pb_arena_allocator(arena);
-    const Dsql__Pb__BatchResponse *pb =
-        dsql__pb__batch_response__unpack(&allocator, b.len, b.ptr);
+    const Dsql__Pb__BatchResponse *pb = dsql__pb__batch_response__unpack(&allocator, b.len, b.ptr);
 
     if (pb == NULL || pb->status >= STATUS_CODE_COUNT ||
         (pb->status == STATUS_OK && pb->n_responses != count)) {

@@ -17,7 +17,7 @@
 #include "node/range/descriptor.h"
 
 #define RANGE_REQUESTS_MAX 120000u
-#define RANGE_COMMAND_MAX ((size_t)8 << 20) /* Bytes of one replicated command. */
+#define RANGE_COMMAND_MAX  ((size_t)8 << 20) /* Bytes of one replicated command. */
 
 enum range_op {
     RANGE_OP_GET = 1,
@@ -40,7 +40,7 @@ struct range_request {
 };
 
 #define RANGE_SCAN_BYTES_DEFAULT (1u << 20)
-#define RANGE_SCAN_BYTES_MAX (8u << 20)
+#define RANGE_SCAN_BYTES_MAX     (8u << 20)
 
 struct range_batch {
     range_id range;

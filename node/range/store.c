@@ -21,7 +21,7 @@
 #include "node/range/internal.h"
 #include "node/range/pb_arena.h"
 
-#define IDENT_FORMAT 1u
+#define IDENT_FORMAT    1u
 #define WRITE_BYTES_MAX ((size_t)256 << 20)
 
 /* ---- ident and bootstrap ------------------------------------------------------------------------ */
@@ -169,12 +169,12 @@ static struct status put_first_raft_state(struct engine_batch *b, const struct r
     struct status st = OK;
 
     TRY_OUT(applied_state_encode(a, &v));
-    TRY_OUT(engine_batch_put(b, ENGINE_CF_STATE,
-                             key_range_record(mem, d->id, KEY_RANGE_APPLIED), buf_bytes(&v)));
+    TRY_OUT(engine_batch_put(b, ENGINE_CF_STATE, key_range_record(mem, d->id, KEY_RANGE_APPLIED),
+                             buf_bytes(&v)));
     buf_clear(&v);
     TRY_OUT(replica__ident_encode(&fake, d->start, &v));
-    TRY_OUT(engine_batch_put(b, ENGINE_CF_RAFT, key_raft(mem, d->id, KEY_RAFT_IDENT),
-                             buf_bytes(&v)));
+    TRY_OUT(
+        engine_batch_put(b, ENGINE_CF_RAFT, key_raft(mem, d->id, KEY_RAFT_IDENT), buf_bytes(&v)));
     buf_clear(&v);
     TRY_OUT(buf_append_varint(&v, a->index));
     TRY_OUT(buf_append_varint(&v, a->term));
@@ -361,7 +361,8 @@ static void send_liveness(struct store *s, const struct liveness_msg *m)
     pb.response = m->response;
     arena_reset(&s->scratch);
     if (status_ok(pb_pack(&pb.base, &s->scratch, &body))) {
-        status_ignore(rpc_send(s->o.rpc, to, RPC_TYPE_LIVENESS, &body, 1)); /* Repeats every heartbeat. */
+        status_ignore(
+            rpc_send(s->o.rpc, to, RPC_TYPE_LIVENESS, &body, 1)); /* Repeats every heartbeat. */
     }
 }
 
@@ -374,18 +375,17 @@ static void on_liveness(void *ctx, const struct rpc_message *m)
     arena_reset(&s->scratch);
     allocator = pb_arena_allocator(&s->scratch);
     pb = dsql__pb__liveness__unpack(&allocator, m->body.len, m->body.ptr);
-    if (pb == NULL || pb->expiration == NULL || pb->from_store != m->from_store.v ||
-        s->stopping) {
+    if (pb == NULL || pb->expiration == NULL || pb->from_store != m->from_store.v || s->stopping) {
         return;
     }
-    liveness_receive(s->liveness,
-                     &(struct liveness_msg){.from = {pb->from_store},
-                                            .to = {pb->to_store},
-                                            .epoch = pb->epoch,
-                                            .expiration = {pb->expiration->wall,
-                                                           pb->expiration->logical},
-                                            .response = pb->response},
-                     store_now(s));
+    liveness_receive(
+        s->liveness,
+        &(struct liveness_msg){.from = {pb->from_store},
+                               .to = {pb->to_store},
+                               .epoch = pb->epoch,
+                               .expiration = {pb->expiration->wall, pb->expiration->logical},
+                               .response = pb->response},
+        store_now(s));
 }
 
 static void put_liveness(struct store *s)
@@ -448,7 +448,10 @@ static void after_liveness(struct store *s)
     struct liveness_msg m;
     store_id changed;
 
-    hlc_set_upper_bound(s->hlc, liveness_clock_bound(s->liveness));
+    /* Before the first durable record there is no bound to keep. */
+    if (liveness_clock_bound(s->liveness) >= s->hlc->last.wall) {
+        hlc_set_upper_bound(s->hlc, liveness_clock_bound(s->liveness));
+    }
     while (liveness_take_changed(s->liveness, &changed)) {
         tell_support_changed(s, changed);
     }
@@ -604,8 +607,7 @@ static struct status load_replicas(struct store *s)
         } else {
             engine_iter_seek(it, tag < KEY_RAFT_IDENT
                                      ? key_raft(mem, range, KEY_RAFT_IDENT)
-                                     : key_raft(mem, (range_id){range.v + 1},
-                                                KEY_RAFT_HARD_STATE));
+                                     : key_raft(mem, (range_id){range.v + 1}, KEY_RAFT_HARD_STATE));
         }
     }
     TRY_OUT(engine_iter_status(it));
@@ -674,7 +676,8 @@ void store_stop(struct store *s)
         apply__fail_proposals(value, FAIL(STATUS_AMBIGUOUS, "the node is stopping"));
     }
     while (s->writes_inflight > 0 || s->fibers > 0) {
-        status_ignore(wait_queue_wait(&s->idle, DEADLINE_NONE)); /* Each end of a write or fiber wakes us. */
+        status_ignore(
+            wait_queue_wait(&s->idle, DEADLINE_NONE)); /* Each end of a write or fiber wakes us. */
     }
 }
 
@@ -709,6 +712,7 @@ void store_destroy(struct store *s)
         return;
     }
     shard_timer_disarm(s->shard, &s->tick);
+    shard_remove_hooks(s->shard, s);
     drop_pending(s);
     outbox__clear(&s->outbox);
     while ((it = list_pop_front(&s->dirty)) != NULL) {

@@ -49,12 +49,12 @@ struct store_options {
     struct engine *engine; /* Borrowed; outlives the store. */
     struct store_ident ident;
     struct liveness_options liveness;
-    uint32_t election_ticks;       /* Of 100 ms; 0: 10. */
+    uint32_t election_ticks;        /* Of 100 ms; 0: 10. */
     uint32_t election_jitter_ticks; /* 0: 10. */
-    uint32_t plants;               /* STORE_PLANT_*, builds with DSQL_PLANTS. */
+    uint32_t plants;                /* STORE_PLANT_*, builds with DSQL_PLANTS. */
     uint32_t raft_plants;
     uint32_t liveness_plants;
-    uint64_t log_bytes_max;        /* Log kept for slow followers; 0: 16 MiB. */
+    uint64_t log_bytes_max; /* Log kept for slow followers; 0: 16 MiB. */
     /* A write failed or acked data is lost: this process must stop at once. Never returns control to
      * the store's logic; the default aborts. */
     void (*on_fatal)(void *ctx, struct status why);
@@ -65,14 +65,14 @@ struct store_options {
 };
 
 enum store_plant {
-    STORE_PLANT_NO_SYNC = 1,          /* log writes are not synced */
+    STORE_PLANT_NO_SYNC = 1,            /* log writes are not synced */
     STORE_PLANT_READ_WITHOUT_LEASE = 2, /* serves reads whatever the lease says */
-    STORE_PLANT_APPLY_TWICE = 4,      /* a restarted replica applies its last command again */
-    STORE_PLANT_SKIP_LATCH = 8,       /* readers do not wait for writers */
-    STORE_PLANT_LOSE_TAIL = 16,       /* recovery silently drops the last log entry */
-    STORE_PLANT_NO_VOTE_PERSIST = 32, /* the hard state is not written */
-    STORE_PLANT_REFRESH_NOTHING = 64, /* commits do not check what was read */
-    STORE_PLANT_REORDER_APPLY = 128,  /* swaps neighbouring commands when applying */
+    STORE_PLANT_APPLY_TWICE = 4,        /* a restarted replica applies its last command again */
+    STORE_PLANT_SKIP_LATCH = 8,         /* readers do not wait for writers */
+    STORE_PLANT_LOSE_TAIL = 16,         /* recovery silently drops the last log entry */
+    STORE_PLANT_NO_VOTE_PERSIST = 32,   /* the hard state is not written */
+    STORE_PLANT_REFRESH_NOTHING = 64,   /* commits do not check what was read */
+    STORE_PLANT_REORDER_APPLY = 128,    /* swaps neighbouring commands when applying */
 };
 
 /*
@@ -137,10 +137,10 @@ MAYYIELD NODISCARD struct status store_transfer_lease(struct store *s, range_id 
 struct store_stats {
     uint64_t replicas;
     uint64_t leases;
-    uint64_t writes;         /* Engine writes. */
+    uint64_t writes; /* Engine writes. */
     uint64_t syncs;
-    uint64_t entries;        /* Log entries appended. */
-    uint64_t commands;       /* Applied. */
+    uint64_t entries;  /* Log entries appended. */
+    uint64_t commands; /* Applied. */
     uint64_t proposals_open;
     uint64_t snapshots_sent;
     uint64_t snapshots_installed;

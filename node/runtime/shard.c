@@ -210,8 +210,9 @@ static bool run_hooks(struct shard *s)
 {
     bool again = false;
 
-    for (uint32_t i = 0; i < s->hook_count; i++) {
-        again = s->hooks[i].fn(s->hooks[i].ctx) || again;
+    /* Upper layers are created later: what they hand down must still leave in this turn. */
+    for (uint32_t i = s->hook_count; i > 0; i--) {
+        again = s->hooks[i - 1].fn(s->hooks[i - 1].ctx) || again;
     }
     return again;
 }
@@ -268,6 +269,18 @@ struct status shard_add_hook(struct shard *s, bool (*fn)(void *ctx), void *ctx)
     }
     s->hooks[s->hook_count++] = (struct shard_hook){fn, ctx};
     return OK;
+}
+
+void shard_remove_hooks(struct shard *s, void *ctx)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < s->hook_count; i++) {
+        if (s->hooks[i].ctx != ctx) {
+            s->hooks[kept++] = s->hooks[i];
+        }
+    }
+    s->hook_count = kept;
 }
 
 void shard_post(struct shard *s, struct shard_task *t)

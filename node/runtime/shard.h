@@ -87,9 +87,12 @@ NOYIELD void shard_enter(struct shard *s);
 NOYIELD void shard_leave(struct shard *s);
 NOYIELD bool shard_turn(struct shard *s);
 
-/* Runs fn(ctx) at the end of every turn, in order of registration. A hook that returns true asks for
+/* Runs fn(ctx) at the end of every turn, the one registered last first: layers register bottom up, and
+ * what an upper one hands down leaves in the same turn. A hook that returns true asks for
  * another turn at once. Errors: STATUS_OVERLOADED. */
 NOYIELD NODISCARD struct status shard_add_hook(struct shard *s, bool (*fn)(void *ctx), void *ctx);
+/* Takes back every hook with this ctx. Not from inside a hook. */
+NOYIELD void shard_remove_hooks(struct shard *s, void *ctx);
 
 NOYIELD void shard_post(struct shard *s, struct shard_task *t);
 NOYIELD void shard_unpost(struct shard *s, struct shard_task *t);

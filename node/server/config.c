@@ -25,9 +25,18 @@ struct flag {
     uint64_t max;
 };
 
-#define TEXT(name, field) {name, FLAG_TEXT, offsetof(struct config, field), 0, 0}
-#define NUMBER(name, field, lo, hi) {name, FLAG_NUMBER, offsetof(struct config, field), lo, hi}
-#define SWITCH(name, field) {name, FLAG_SWITCH, offsetof(struct config, field), 0, 0}
+#define TEXT(name, field)                                     \
+    {                                                         \
+        name, FLAG_TEXT, offsetof(struct config, field), 0, 0 \
+    }
+#define NUMBER(name, field, lo, hi)                               \
+    {                                                             \
+        name, FLAG_NUMBER, offsetof(struct config, field), lo, hi \
+    }
+#define SWITCH(name, field)                                     \
+    {                                                           \
+        name, FLAG_SWITCH, offsetof(struct config, field), 0, 0 \
+    }
 
 static const struct flag flags[] = {
     TEXT("--store", store_path),
@@ -54,20 +63,26 @@ const char *config_help(void)
            "\n"
            "  --store DIR               where this node keeps its data (required)\n"
            "  --listen-rpc HOST:PORT    for other nodes            (default 127.0.0.1:26257)\n"
-           "  --advertise-rpc HOST:PORT what other nodes dial      (default: the address listened on)\n"
+           "  --advertise-rpc HOST:PORT what other nodes dial      (default: the address listened "
+           "on)\n"
            "  --listen-sql HOST:PORT    for PostgreSQL clients     (default 127.0.0.1:5433)\n"
            "  --listen-http HOST:PORT   /health, /metrics, admin   (default 127.0.0.1:8080)\n"
-           "  --locality region=R,zone=Z  where this node stands   (default region=local,zone=local)\n"
-           "  --join HOST:PORT          a node of the cluster to join; may be repeated or listed with\n"
-           "                            commas. An empty store without --join starts a new cluster.\n"
-           "  --shards N                threads, each with its own store (default 1; cannot change later)\n"
+           "  --locality region=R,zone=Z  where this node stands   (default "
+           "region=local,zone=local)\n"
+           "  --join HOST:PORT          a node of the cluster to join; may be repeated or listed "
+           "with\n"
+           "                            commas. An empty store without --join starts a new "
+           "cluster.\n"
+           "  --shards N                threads, each with its own store (default 1; cannot change "
+           "later)\n"
            "  --certs-dir DIR           ca.crt, node.crt, node.key (see dsqlctl cert)\n"
            "  --insecure                no TLS; loopback addresses only\n"
            "  --cache-mib N             block cache per shard      (default 64)\n"
            "  --max-offset-ms N         bound on clock differences (default 250)\n"
            "  --voters N                replicas that vote, per range; 0: by the number of nodes\n"
            "  --log-level LEVEL         debug, info, warn, error   (default info)\n"
-           "  --demo, --rtt FILE        simulated round trips and link cuts, used by dsqlctl demo\n";
+           "  --demo, --rtt FILE        simulated round trips and link cuts, used by dsqlctl "
+           "demo\n";
 }
 
 static struct status parse_number(const struct flag *f, const char *value, struct arena *arena,
@@ -121,9 +136,9 @@ static struct status parse_log_level(const char *value, struct arena *arena, str
             return OK;
         }
     }
-    return FAIL(STATUS_INVALID,
-                arena_printf(arena, "--log-level wants debug, info, warn or error, not \"%s\"",
-                             value));
+    return FAIL(
+        STATUS_INVALID,
+        arena_printf(arena, "--log-level wants debug, info, warn or error, not \"%s\"", value));
 }
 
 static struct status parse_locality(const char *value, struct arena *arena, struct config *c)

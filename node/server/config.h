@@ -17,25 +17,25 @@
 /* Texts are borrowed from argv or live in the arena. */
 struct config {
     const char *store_path;
-    const char *listen_rpc;      /* "host:port" */
-    const char *advertise_rpc;   /* NULL: the bound address. */
+    const char *listen_rpc;    /* "host:port" */
+    const char *advertise_rpc; /* NULL: the bound address. */
     const char *listen_sql;
     const char *listen_http;
     struct locality locality;
     const char *join[NODE_JOIN_MAX];
     uint32_t join_count;
     uint32_t shards;
-    const char *certs_dir;       /* NULL with insecure. */
+    const char *certs_dir; /* NULL with insecure. */
     bool insecure;
-    bool demo;                   /* Allows the endpoints that delay and cut links. */
-    const char *rtt_file;        /* Demo: simulated round trips between localities; NULL: none. */
+    bool demo;            /* Allows the endpoints that delay and cut links. */
+    const char *rtt_file; /* Demo: simulated round trips between localities; NULL: none. */
     uint32_t cache_mib;
     uint64_t max_offset_ms;
-    uint32_t voters;             /* 0: by the number of nodes. */
+    uint32_t voters; /* 0: by the number of nodes. */
     enum log_level log_level;
 };
 
-#define CONFIG_SHARDS_DEFAULT 1u
+#define CONFIG_SHARDS_DEFAULT    1u
 #define CONFIG_CACHE_MIB_DEFAULT 64u
 
 /* Reads the arguments behind the verb. Errors: STATUS_INVALID; the message names the flag and says

@@ -26,8 +26,7 @@ static void refresh_first_range(struct node *n, struct arena *arena)
 {
     struct store_range_info info;
 
-    if (n->store != NULL &&
-        store_find_range(n->store, (range_id){RANGE_FIRST_ID}, arena, &info) &&
+    if (n->store != NULL && store_find_range(n->store, (range_id){RANGE_FIRST_ID}, arena, &info) &&
         info.desc.generation > 0) {
         kv_set_first_range(n->kv, &info.desc);
     }
@@ -86,8 +85,7 @@ static void send_to(struct node *n, const struct node_desc *to, bool full, bool 
     if (status_ok(gossip__pack(n, full, want_answer, &arena, &g)) &&
         status_ok(pb_pack(&g.base, &arena, &body))) {
         /* Lost gossip is repeated next second. */
-        status_ignore(rpc_send(n->rpc,
-                               (struct rpc_to){to->id, to->stores[0], RPC_CLASS_CONTROL},
+        status_ignore(rpc_send(n->rpc, (struct rpc_to){to->id, to->stores[0], RPC_CLASS_CONTROL},
                                RPC_TYPE_GOSSIP, &body, 1));
     }
     arena_deinit(&arena);

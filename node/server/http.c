@@ -17,7 +17,7 @@
 #include "node/rpc/rpc_tcp.h"
 #include "node/server/process.h"
 
-#define IDLE_NS ((uint64_t)60000000000)
+#define IDLE_NS    ((uint64_t)60000000000)
 #define TARGET_MAX 1024
 
 struct http {
@@ -351,12 +351,9 @@ struct route {
 };
 
 static const struct route routes[] = {
-    {HTTP_GET, "/health", get_health},
-    {HTTP_GET, "/metrics", get_metrics},
-    {HTTP_GET, "/api/v1/nodes", get_nodes},
-    {HTTP_GET, "/api/v1/ranges", get_ranges},
-    {HTTP_POST, "/api/v1/drain", NULL},
-    {HTTP_POST, "/api/v1/demo/cut", NULL},
+    {HTTP_GET, "/health", get_health},      {HTTP_GET, "/metrics", get_metrics},
+    {HTTP_GET, "/api/v1/nodes", get_nodes}, {HTTP_GET, "/api/v1/ranges", get_ranges},
+    {HTTP_POST, "/api/v1/drain", NULL},     {HTTP_POST, "/api/v1/demo/cut", NULL},
 };
 
 static void post(struct http_conn *c, const char *path, const char *query)
@@ -476,8 +473,7 @@ static void on_accept(void *ctx, struct env_stream *s)
 {
     struct http *h = ctx;
     struct env *env = shard_env(h->shard);
-    struct http_conn *c =
-        h->connections < HTTP_CONNECTIONS_MAX ? calloc(1, sizeof(*c)) : NULL;
+    struct http_conn *c = h->connections < HTTP_CONNECTIONS_MAX ? calloc(1, sizeof(*c)) : NULL;
 
     if (c == NULL) {
         env_stream_start(env, s, &dropper, NULL);

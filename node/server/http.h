@@ -23,7 +23,7 @@ struct process;
 struct shard;
 
 #define HTTP_CONNECTIONS_MAX 256u
-#define HTTP_REQUEST_MAX ((size_t)64 << 10)
+#define HTTP_REQUEST_MAX     ((size_t)64 << 10)
 
 struct http_options {
     struct process *process;

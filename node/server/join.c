@@ -14,7 +14,7 @@
 #include "node/storage/key/key.h"
 #include "node/txn/txn.h"
 
-#define JOIN_PAUSE_NS ((uint64_t)200000000)
+#define JOIN_PAUSE_NS  ((uint64_t)200000000)
 #define REGISTER_TRIES 50u
 
 /* ---- keys --------------------------------------------------------------------------------------- */
@@ -80,8 +80,7 @@ static struct status add_node_once(struct node *n, struct arena *arena, struct n
                                    uint32_t stores)
 {
     struct txn *t = NULL;
-    const struct txn_options o = {.deadline_ns =
-                                      env_mono_ns(shard_env(n->shard)) + NODE_CALL_NS};
+    const struct txn_options o = {.deadline_ns = env_mono_ns(shard_env(n->shard)) + NODE_CALL_NS};
     uint32_t first_store = 0;
 
     TRY(txn_begin(n->kv, arena, &o, &t));
@@ -196,8 +195,7 @@ static void on_join(void *ctx, const struct rpc_message *m)
     c->reply = reply;
     arena_init(&c->arena, 0);
     allocator = pb_arena_allocator(&c->arena);
-    TRY_OUT(check_join(n, dsql__pb__join_request__unpack(&allocator, m->body.len, m->body.ptr),
-                       c));
+    TRY_OUT(check_join(n, dsql__pb__join_request__unpack(&allocator, m->body.len, m->body.ptr), c));
     n->fibers++;
     TRY_OUT(fiber_spawn(n->shard, "server.join", join_fiber, c));
     return;
@@ -376,8 +374,7 @@ static struct status first_row(struct node *n, struct txn *t, struct arena *aren
 static struct status register_once(struct node *n, struct arena *arena, struct node_desc *d)
 {
     struct txn *t = NULL;
-    const struct txn_options o = {.deadline_ns =
-                                      env_mono_ns(shard_env(n->shard)) + NODE_CALL_NS};
+    const struct txn_options o = {.deadline_ns = env_mono_ns(shard_env(n->shard)) + NODE_CALL_NS};
     ProtobufCAllocator allocator = pb_arena_allocator(arena);
     const Dsql__Pb__NodeDesc *pb = NULL;
     struct node_desc old = {0};
@@ -428,8 +425,8 @@ struct status join__register(struct node *n)
             gossip__broadcast(n);
             return OK;
         }
-        if (st.code == STATUS_INVALID || st.code == STATUS_CORRUPT ||
-            st.code == STATUS_CANCELLED || n->stopping) {
+        if (st.code == STATUS_INVALID || st.code == STATUS_CORRUPT || st.code == STATUS_CANCELLED ||
+            n->stopping) {
             return st;
         }
         TRY(fiber_sleep(JOIN_PAUSE_NS));

@@ -19,7 +19,7 @@
 #include "node/storage/key/key.h"
 
 #define CLOCK_WAIT_MAX_NS ((uint64_t)20000000000)
-#define DRAIN_LEASE_NS ((uint64_t)1500000000)
+#define DRAIN_LEASE_NS    ((uint64_t)1500000000)
 
 /* ---- fibers ------------------------------------------------------------------------------------- */
 

@@ -26,25 +26,25 @@
 
 struct node;
 
-#define NODE_JOIN_MAX 32u
+#define NODE_JOIN_MAX   32u
 #define NODE_SHARDS_MAX 64u
 
 struct node_options {
     struct shard *shard;
-    struct engine *engine;          /* Borrowed. */
+    struct engine *engine; /* Borrowed. */
     struct rpc_transport transport;
-    struct node_desc self;          /* Addresses, locality, pid; ids are filled in. */
-    const char *join[NODE_JOIN_MAX]; /* "host:port"; borrowed for life. */
-    uint32_t join_count;            /* 0: an empty store starts a new cluster. */
-    uint32_t shards_count;          /* Of the process; stores it needs. */
+    struct node_desc self;                 /* Addresses, locality, pid; ids are filled in. */
+    const char *join[NODE_JOIN_MAX];       /* "host:port"; borrowed for life. */
+    uint32_t join_count;                   /* 0: an empty store starts a new cluster. */
+    uint32_t shards_count;                 /* Of the process; stores it needs. */
     struct shard *shards[NODE_SHARDS_MAX]; /* All of them; [0] is the primary's. */
-    uint64_t max_offset_ns;         /* 0: HLC_MAX_OFFSET_NS_DEFAULT. */
+    uint64_t max_offset_ns;                /* 0: HLC_MAX_OFFSET_NS_DEFAULT. */
     struct liveness_options liveness;
-    uint32_t voters_wanted;         /* Replicas of a range; 0: by the number of nodes. */
-    uint32_t store_plants;          /* Simulator only. */
+    uint32_t voters_wanted; /* Replicas of a range; 0: by the number of nodes. */
+    uint32_t store_plants;  /* Simulator only. */
     uint32_t raft_plants;
     uint32_t liveness_plants;
-    struct store_probe probe;       /* Simulator only. */
+    struct store_probe probe; /* Simulator only. */
     /* The identity is known and SQL works (or why it never will). Once. */
     void (*on_ready)(void *ctx, struct status st);
     /* This process must stop now: acked data may be lost. */

@@ -7,9 +7,9 @@
 #include "node/runtime/fiber.h"
 #include "node/server/node.h"
 
-#define NODE_GOSSIP_NS ((uint64_t)1000000000)
+#define NODE_GOSSIP_NS    ((uint64_t)1000000000)
 #define NODE_REPLICATE_NS ((uint64_t)250000000)
-#define NODE_CALL_NS ((uint64_t)5000000000)
+#define NODE_CALL_NS      ((uint64_t)5000000000)
 
 struct node {
     struct node_options o;
@@ -25,12 +25,12 @@ struct node {
     bool ready;
     bool stopping;
     bool told_ready;
-    uint32_t fibers;             /* Of this folder. */
-    struct wait_queue changed;   /* A fiber ended, identity arrived, stopping. */
+    uint32_t fibers;           /* Of this folder. */
+    struct wait_queue changed; /* A fiber ended, identity arrived, stopping. */
     struct shard_timer gossip_timer;
-    bool gossip_to_all;          /* Something changed: do not wait for chance. */
+    bool gossip_to_all; /* Something changed: do not wait for chance. */
     uint64_t registry_changed_ns;
-    bool registry_dirty;         /* Not on disk yet. */
+    bool registry_dirty; /* Not on disk yet. */
     /* Identity for shards other than the primary, from its parcel. */
     bool has_identity;
     struct store_ident given;

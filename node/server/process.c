@@ -25,7 +25,7 @@
 #include "node/server/http.h"
 #include "regions/topology/rtt.h"
 
-#define DRAIN_NS ((uint64_t)3000000000)
+#define DRAIN_NS     ((uint64_t)3000000000)
 #define STOP_POLL_NS ((uint64_t)10000000)
 
 struct process {
@@ -67,8 +67,8 @@ const struct config *process_config(const struct process *p)
 static struct status node_locality(const struct node_desc *d, struct arena *arena,
                                    struct locality *out)
 {
-    return locality_parse(
-        bytes_str(arena_printf(arena, "region=%s,zone=%s", d->region, d->zone)), arena, out);
+    return locality_parse(bytes_str(arena_printf(arena, "region=%s,zone=%s", d->region, d->zone)),
+                          arena, out);
 }
 
 static void set_delays(struct process *p)
@@ -252,8 +252,8 @@ static void refuse_early(void *ctx, struct env_stream *s)
 static struct status make_directory(struct process *p, const char *path)
 {
     if (mkdir(path, 0700) != 0 && errno != EEXIST) {
-        return FAIL(STATUS_IO, arena_printf(&p->arena, "could not create directory \"%s\": %s", path,
-                                            strerror(errno)));
+        return FAIL(STATUS_IO, arena_printf(&p->arena, "could not create directory \"%s\": %s",
+                                            path, strerror(errno)));
     }
     return OK;
 }
@@ -288,8 +288,8 @@ static struct status load_tls(struct process *p)
 static struct status create_shard(struct process *p, struct process_shard *ps)
 {
     TRY(env_uv_create(&(struct env_uv_options){0}, &ps->env));
-    return shard_create(
-        &(struct shard_options){.env = ps->env, .index = ps->index, .log = p->log}, &ps->shard);
+    return shard_create(&(struct shard_options){.env = ps->env, .index = ps->index, .log = p->log},
+                        &ps->shard);
 }
 
 static struct status listen_rpc(struct process *p, struct process_shard *ps)

@@ -142,8 +142,7 @@ static bool copy_text(char *out, size_t size, const char *s)
 
 bool node_desc_from_pb(const Dsql__Pb__NodeDesc *pb, struct node_desc *out)
 {
-    *out = (struct node_desc){
-        .id = {pb->node}, .generation = pb->generation, .pid = pb->pid};
+    *out = (struct node_desc){.id = {pb->node}, .generation = pb->generation, .pid = pb->pid};
     if (pb->n_stores > REGISTRY_STORES_MAX) {
         return false;
     }

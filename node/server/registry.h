@@ -15,9 +15,9 @@
 #include "node/base/status.h"
 #include "node/rpc/server.pb-c.h"
 
-#define REGISTRY_NODES_MAX 1024u
+#define REGISTRY_NODES_MAX  1024u
 #define REGISTRY_STORES_MAX 64u /* Of one node. */
-#define REGISTRY_TEXT_MAX 255u
+#define REGISTRY_TEXT_MAX   255u
 
 struct node_desc {
     node_id id;

@@ -76,8 +76,8 @@ static void voters_of(const struct range_desc *d, struct placement_voters *out)
 
 /* What a leader that died left in the middle. *did: something was attempted. */
 static struct status finish_half_done(struct node *n, const struct range_desc *d,
-                                      const struct placement_voters *target,
-                                      uint64_t deadline_ns, bool *did)
+                                      const struct placement_voters *target, uint64_t deadline_ns,
+                                      bool *did)
 {
     for (uint32_t i = 0; i < d->replicas_count; i++) {
         const struct range_replica *r = &d->replicas[i];
@@ -120,8 +120,8 @@ static struct status step_aside(struct node *n, const struct range_desc *d,
     return OK;
 }
 
-static struct status take_step(struct node *n, const struct topology *t,
-                               const struct range_desc *d, bool *did)
+static struct status take_step(struct node *n, const struct topology *t, const struct range_desc *d,
+                               bool *did)
 {
     const uint64_t deadline = env_mono_ns(shard_env(n->shard)) + STEP_NS;
     const struct placement_options o = {.voters_wanted = n->o.voters_wanted};
@@ -187,8 +187,7 @@ void replicate__fiber(void *node)
     struct node *n = node;
 
     while (!n->stopping && status_ok(fiber_sleep(NODE_REPLICATE_NS))) {
-        if (n->registry.count < 2 ||
-            shard_now_ns(n->shard) < n->registry_changed_ns + SETTLE_NS) {
+        if (n->registry.count < 2 || shard_now_ns(n->shard) < n->registry_changed_ns + SETTLE_NS) {
             continue;
         }
         if (look(n) && n->primary) {

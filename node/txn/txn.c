@@ -161,8 +161,7 @@ static struct status add_write(struct txn *t, enum write_kind kind, struct bytes
     TRY(bytes_dup(t->arena, key, &w.key));
     TRY(bytes_dup(t->arena, value, &w.value));
     if (t->count == t->cap) {
-        TRY(grow(t->arena, (void **)&t->writes, &t->cap, sizeof(t->writes[0]),
-                 2 * TXN_WRITES_MAX));
+        TRY(grow(t->arena, (void **)&t->writes, &t->cap, sizeof(t->writes[0]), 2 * TXN_WRITES_MAX));
     }
     if (t->index_count == t->index_cap) {
         TRY(grow(t->arena, (void **)&t->index, &t->index_cap, sizeof(t->index[0]),
@@ -455,8 +454,8 @@ struct status txn_commit(struct txn *t)
     for (uint32_t i = 0; i < t->index_count; i++) {
         const struct write *w = &t->writes[t->index[i]];
 
-        requests[b.count++] = (struct range_request){
-            .op = write_op(w->kind), .key = w->key, .value = w->value};
+        requests[b.count++] =
+            (struct range_request){.op = write_op(w->kind), .key = w->key, .value = w->value};
     }
     for (uint32_t i = 0; i < t->spans_count; i++) {
         requests[b.count++] = (struct range_request){

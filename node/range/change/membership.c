@@ -153,8 +153,7 @@ out:
     return st;
 }
 
-static struct status step_add(struct replica *r, node_id node, store_id store,
-                              uint64_t deadline_ns)
+static struct status step_add(struct replica *r, node_id node, store_id store, uint64_t deadline_ns)
 {
     struct arena arena;
     struct range_desc d;

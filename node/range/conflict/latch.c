@@ -33,8 +33,7 @@ static bool same_key(const struct latch_point *a, const struct latch_point *b)
 /* Later guards that wait for this one lose one blocker per point. */
 static void unblock_later(struct latches *l, struct latch_point *p)
 {
-    LIST_FOREACH(it, bucket_of(l, p->hash))
-    {
+    LIST_FOREACH(it, bucket_of(l, p->hash)) {
         struct latch_point *other = LIST_ENTRY(it, struct latch_point, bucket_link);
 
         if (other->guard->sequence > p->guard->sequence && same_key(other, p)) {
@@ -76,8 +75,7 @@ struct status latch_acquire(struct latches *l, struct latch_guard *g, uint64_t d
         p->guard = g;
         p->hash = hash64(p->key, 0);
         bucket = bucket_of(l, p->hash);
-        LIST_FOREACH(it, bucket)
-        {
+        LIST_FOREACH(it, bucket) {
             const struct latch_point *other = LIST_ENTRY(it, struct latch_point, bucket_link);
 
             g->blockers += other->guard != g && same_key(other, p) ? 1 : 0;
@@ -101,8 +99,7 @@ void latch_evaluated(struct latch_guard *g, struct hts ts)
     g->ts = ts;
 }
 
-static bool guard_blocks(const struct latch_guard *g, const struct latch_guard *self,
-                         struct hts ts)
+static bool guard_blocks(const struct latch_guard *g, const struct latch_guard *self, struct hts ts)
 {
     return g != self && g->evaluated && hts_less_eq(g->ts, ts);
 }
@@ -117,8 +114,7 @@ static struct latch_guard *find_blocker(struct latches *l, const struct latch_gu
     if (end.len == 0) {
         const uint64_t hash = hash64(start, 0);
 
-        LIST_FOREACH(it, bucket_of(l, hash))
-        {
+        LIST_FOREACH(it, bucket_of(l, hash)) {
             struct latch_point *p = LIST_ENTRY(it, struct latch_point, bucket_link);
 
             if (p->hash == hash && guard_blocks(p->guard, self, ts) && bytes_eq(p->key, start)) {
@@ -127,8 +123,7 @@ static struct latch_guard *find_blocker(struct latches *l, const struct latch_gu
         }
         return NULL;
     }
-    LIST_FOREACH(it, &l->guards)
-    {
+    LIST_FOREACH(it, &l->guards) {
         struct latch_guard *g = LIST_ENTRY(it, struct latch_guard, link);
 
         for (uint32_t i = 0; guard_blocks(g, self, ts) && i < g->count; i++) {
@@ -146,9 +141,8 @@ bool latch_blocks_read(struct latches *l, const struct latch_guard *self, struct
     return find_blocker(l, self, start, end, ts) != NULL;
 }
 
-struct status latch_wait_read(struct latches *l, const struct latch_guard *self,
-                              struct bytes start, struct bytes end, struct hts ts,
-                              uint64_t deadline_ns)
+struct status latch_wait_read(struct latches *l, const struct latch_guard *self, struct bytes start,
+                              struct bytes end, struct hts ts, uint64_t deadline_ns)
 {
     struct latch_guard *g = find_blocker(l, self, start, end, ts);
 

@@ -20,7 +20,7 @@
 #include "node/base/status.h"
 #include "node/runtime/fiber.h"
 
-#define LATCH_BUCKETS 1024u
+#define LATCH_BUCKETS    1024u
 #define LATCH_GUARDS_MAX 20000u
 
 struct latch_guard;
@@ -36,13 +36,13 @@ struct latch_point {
 /* Latches of one write request. Embedded in its owner; the points array is the owner's memory and
  * both live until latch_release(). */
 struct latch_guard {
-    struct list link;      /* Of all guards, in order of arrival. */
+    struct list link; /* Of all guards, in order of arrival. */
     uint64_t sequence;
     struct latch_point *points;
     uint32_t count;
-    uint32_t blockers;     /* Earlier guards' points on our keys that are not released. */
+    uint32_t blockers; /* Earlier guards' points on our keys that are not released. */
     bool evaluated;
-    struct hts ts;         /* Of the writes, once evaluated. */
+    struct hts ts; /* Of the writes, once evaluated. */
     struct completion ready;
     struct wait_queue readers;
 };

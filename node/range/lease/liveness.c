@@ -23,20 +23,20 @@
 #include "node/base/invariant.h"
 #include "node/base/list.h"
 
-#define RECORD_FORMAT 1u
+#define RECORD_FORMAT       1u
 #define EXPIRATION_ROUND_NS ((uint64_t)1000000000)
-#define MSGS_MAX (4 * LIVENESS_PEERS_MAX)
+#define MSGS_MAX            (4 * LIVENESS_PEERS_MAX)
 
 struct peer {
     store_id store;
-    bool asked;                /* We want its support. */
-    uint64_t from_epoch;       /* Of our requests that it supports; 0: none. */
+    bool asked;          /* We want its support. */
+    uint64_t from_epoch; /* Of our requests that it supports; 0: none. */
     struct hts from_expiration;
     uint64_t for_epoch;        /* Epoch of its requests that we support, or would next. */
     struct hts for_expiration; /* Zero: not supported. */
     bool withdrawing;          /* Withdrawn in the record, not yet durable: still counts. */
     uint64_t withdraw_version;
-    uint64_t withdraw_epoch;   /* Epoch that still counts while withdrawing. */
+    uint64_t withdraw_epoch; /* Epoch that still counts while withdrawing. */
     bool changed;
 };
 
@@ -48,20 +48,20 @@ struct queued_msg {
 
 struct liveness {
     struct liveness_options o;
-    uint64_t epoch;             /* Of our requests. */
-    struct hts max_requested;   /* In the record. */
+    uint64_t epoch;           /* Of our requests. */
+    struct hts max_requested; /* In the record. */
     struct hts durable_requested;
     struct hts max_withdrawn;
-    struct hts max_expiration;  /* Highest promise given, rounded up. */
-    uint64_t clock_bound;       /* In the record. */
+    struct hts max_expiration; /* Highest promise given, rounded up. */
+    uint64_t clock_bound;      /* In the record. */
     uint64_t durable_clock_bound;
 
     struct peer *peers;
     uint32_t peers_count;
     uint32_t peers_cap;
 
-    uint64_t version;         /* Of the record as it should be. */
-    uint64_t taken_version;   /* Handed out for writing. */
+    uint64_t version;       /* Of the record as it should be. */
+    uint64_t taken_version; /* Handed out for writing. */
     uint64_t durable_version;
     struct hts taken_requested; /* Values of the version handed out last. */
     uint64_t taken_clock_bound;
@@ -173,8 +173,8 @@ static void bump_version(struct liveness *l)
     }
 }
 
-struct status liveness_create(const struct liveness_options *o, struct bytes record,
-                              struct hts now, struct liveness **out, struct hts *wait_until_out)
+struct status liveness_create(const struct liveness_options *o, struct bytes record, struct hts now,
+                              struct liveness **out, struct hts *wait_until_out)
 {
     struct liveness *l = calloc(1, sizeof(*l));
     struct status st = OK;
@@ -349,8 +349,7 @@ static void receive_response(struct liveness *l, const struct liveness_msg *m)
         p->from_expiration = HTS_ZERO;
         p->changed = true;
     }
-    p->from_expiration =
-        hts_max(p->from_expiration, hts_min(m->expiration, l->durable_requested));
+    p->from_expiration = hts_max(p->from_expiration, hts_min(m->expiration, l->durable_requested));
 }
 
 void liveness_receive(struct liveness *l, const struct liveness_msg *m, struct hts now)

@@ -31,12 +31,12 @@ struct liveness_options {
     store_id self;
     uint64_t heartbeat_ns; /* 0: 500 ms. */
     uint64_t support_ns;   /* 0: 2 s. Above 2 x heartbeat + round trip. */
-    uint64_t grace_ns;     /* 0: 1.5 s. After a start or pause nothing is withdrawn for that long. */
+    uint64_t grace_ns; /* 0: 1.5 s. After a start or pause nothing is withdrawn for that long. */
 };
 
 #define LIVENESS_HEARTBEAT_NS_DEFAULT ((uint64_t)500000000)
-#define LIVENESS_SUPPORT_NS_DEFAULT ((uint64_t)2000000000)
-#define LIVENESS_GRACE_NS_DEFAULT ((uint64_t)1500000000)
+#define LIVENESS_SUPPORT_NS_DEFAULT   ((uint64_t)2000000000)
+#define LIVENESS_GRACE_NS_DEFAULT     ((uint64_t)1500000000)
 /* The HLC's durable upper bound runs this far ahead; it rides on the heartbeat's write. */
 #define LIVENESS_CLOCK_AHEAD_NS ((uint64_t)2000000000)
 

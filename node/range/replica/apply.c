@@ -61,8 +61,7 @@ static struct status apply_command(struct replica *r, const struct raft_entry *e
 
 static void note_proposals(struct replica *r, const struct raft_entry *entries, uint32_t count)
 {
-    LIST_FOREACH(it, &r->proposals)
-    {
+    LIST_FOREACH(it, &r->proposals) {
         struct proposal *p = LIST_ENTRY(it, struct proposal, link);
 
         if (p->index > entries[count - 1].index) {
@@ -131,8 +130,8 @@ void apply__submit(struct replica *r, uint64_t lo, uint64_t hi)
         const uint64_t upto =
             hi - lo < RANGE_APPLY_ENTRIES_MAX ? hi : lo + RANGE_APPLY_ENTRIES_MAX - 1;
         uint32_t count = 0;
-        struct status st = raft_read_entries(r->raft, lo, upto, RANGE_APPLY_ENTRIES_MAX, entries,
-                                             &count);
+        struct status st =
+            raft_read_entries(r->raft, lo, upto, RANGE_APPLY_ENTRIES_MAX, entries, &count);
 
         if (status_ok(st) && count > 0) {
             st = submit_page(r, entries, count);
@@ -141,8 +140,8 @@ void apply__submit(struct replica *r, uint64_t lo, uint64_t hi)
             blob_release(entries[i].payload);
         }
         if (!status_ok(st) || count == 0) {
-            store__fatal(r->store, status_ok(st) ? FAIL(STATUS_CORRUPT, "committed entry missing")
-                                                 : st);
+            store__fatal(r->store,
+                         status_ok(st) ? FAIL(STATUS_CORRUPT, "committed entry missing") : st);
             return;
         }
         lo += count;
@@ -179,8 +178,7 @@ void apply__answer_committed(struct replica *r)
     if (rs.role != RAFT_LEADER) {
         return; /* Whether it committed is known when the index applies. */
     }
-    LIST_FOREACH(it, &r->proposals)
-    {
+    LIST_FOREACH(it, &r->proposals) {
         struct proposal *p = LIST_ENTRY(it, struct proposal, link);
 
         if (p->index > rs.commit) {

@@ -19,7 +19,7 @@
 #include "node/range/internal.h"
 #include "node/range/pb_arena.h"
 
-#define BATCH_ARENA_MAX ((size_t)64 << 20)
+#define BATCH_ARENA_MAX   ((size_t)64 << 20)
 #define SERVE_DEADLINE_NS ((uint64_t)10000000000)
 
 /* Everything evaluation touches: usable on another thread while its fiber waits. */
@@ -153,8 +153,8 @@ static struct status eval_write(struct eval *e, struct mvcc_writer *w,
     return FAIL(STATUS_TXN_RETRY, "a newer version of the key exists");
 }
 
-static struct status eval_request(struct eval *e, struct mvcc_reader *reader,
-                                  struct mvcc_writer *w, uint32_t i)
+static struct status eval_request(struct eval *e, struct mvcc_reader *reader, struct mvcc_writer *w,
+                                  uint32_t i)
 {
     const struct range_request *q = &e->batch->requests[i];
 
@@ -256,10 +256,9 @@ static struct status check_bounds(struct replica *r, const struct range_batch *b
 
 static struct status check_serve(struct replica *r, struct hts ts, struct range_result *out)
 {
-    const struct status st =
-        r->life == REPLICA_INIT && !r->store->stopping
-            ? lease__check(r, ts)
-            : FAIL(STATUS_NOT_LEADER, "this replica does not hold the lease");
+    const struct status st = r->life == REPLICA_INIT && !r->store->stopping
+                                 ? lease__check(r, ts)
+                                 : FAIL(STATUS_NOT_LEADER, "this replica does not hold the lease");
 
     if (!status_ok(st) && r->life == REPLICA_INIT) {
         set_hint(r, out);
@@ -319,8 +318,7 @@ static struct eval eval_of(struct replica *r, const struct range_batch *b, struc
 }
 
 static struct status read_batch(struct replica *r, const struct range_batch *b,
-                                uint64_t deadline_ns, struct arena *arena,
-                                struct range_result *out)
+                                uint64_t deadline_ns, struct arena *arena, struct range_result *out)
 {
     struct eval e = eval_of(r, b, arena, out);
     struct engine_batch none;

@@ -84,8 +84,8 @@ out:
     return st;
 }
 
-struct status proposal__wait(struct proposal *p, struct completion *c,
-                             const struct status *outcome, uint64_t deadline_ns)
+struct status proposal__wait(struct proposal *p, struct completion *c, const struct status *outcome,
+                             uint64_t deadline_ns)
 {
     const struct status st = completion_wait(c, deadline_ns);
 

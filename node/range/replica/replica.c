@@ -16,7 +16,7 @@
 #include "node/base/invariant.h"
 #include "node/range/internal.h"
 
-#define IDENT_FORMAT 1u
+#define IDENT_FORMAT      1u
 #define HARD_STATE_FORMAT 1u
 
 /* ---- stored forms ------------------------------------------------------------------------------- */
@@ -177,9 +177,8 @@ static struct replica *replica_alloc(struct store *s, range_id range, replica_id
     r->range = range;
     r->id = id;
     r->desc.id = range;
-    r->view = (struct raft_view){.ctx = r,
-                                 .support_for = view_support_for,
-                                 .support_from = view_support_from};
+    r->view = (struct raft_view){
+        .ctx = r, .support_for = view_support_for, .support_from = view_support_from};
     list_init(&r->dirty_link);
     list_init(&r->proposals);
     list_init(&r->outgoing);
@@ -233,8 +232,7 @@ static bool buried(struct store *s, range_id range, replica_id id)
     return is;
 }
 
-struct status replica__create(struct store *s, range_id range, replica_id id,
-                              struct replica **out)
+struct status replica__create(struct store *s, range_id range, replica_id id, struct replica **out)
 {
     struct replica *r = NULL;
     struct buf ident = {0};
@@ -379,6 +377,8 @@ static struct status load_raft(struct replica *r, struct arena *arena)
     if (r->applied.index < r->truncated_index || r->applied.index > last) {
         return FAIL(STATUS_CORRUPT, "applied index outside of the log: acknowledged data is lost");
     }
+    /* A range starts at a term that nobody was elected in. */
+    h.term = h.term < r->truncated_term ? r->truncated_term : h.term;
     h.commit = h.commit < r->applied.index ? r->applied.index : h.commit;
     h.commit = h.commit > last ? last : h.commit;
     return start_raft(r, &h, last);
@@ -403,8 +403,8 @@ struct status replica__load(struct store *s, range_id range, struct bytes ident)
     r->life = start_key.len == 0 ? REPLICA_UNINIT : REPLICA_INIT;
     if (r->life == REPLICA_INIT) {
         TRY_OUT(engine_get(s->engine, ENGINE_CF_STATE,
-                           key_range_record(mem, range, KEY_RANGE_APPLIED), ENGINE_TIER_ANY,
-                           &arena, &value));
+                           key_range_record(mem, range, KEY_RANGE_APPLIED), ENGINE_TIER_ANY, &arena,
+                           &value));
         TRY_OUT(applied_state_decode(value, &r->applied));
 #ifdef DSQL_PLANTS
         if ((s->o.plants & STORE_PLANT_APPLY_TWICE) != 0 && r->applied.index > 0) {
@@ -602,8 +602,7 @@ static struct status truncate_log(struct replica *r)
         r->truncate_hint = upto;
     }
     upto = upto > r->applied.index ? r->applied.index : upto;
-    if (r->log_bytes < r->store->o.log_bytes_max || upto <= r->truncated_index ||
-        r->truncating) {
+    if (r->log_bytes < r->store->o.log_bytes_max || upto <= r->truncated_index || r->truncating) {
         return OK;
     }
     TRY(raft_read_entries(r->raft, upto, upto, 1, &e, &count));

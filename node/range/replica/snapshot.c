@@ -20,7 +20,7 @@
 #include "node/range/pb_arena.h"
 
 #define CHUNK_DEADLINE_NS ((uint64_t)20000000000)
-#define RETRY_NS ((uint64_t)500000000)
+#define RETRY_NS          ((uint64_t)500000000)
 
 /* ---- sending ------------------------------------------------------------------------------------ */
 
@@ -217,8 +217,7 @@ void snapshot__send(struct replica *r, replica_id peer)
     const struct range_replica *target = range_desc_find_id(&r->desc, peer);
     struct snapshot_out *o = NULL;
 
-    LIST_FOREACH(it, &r->outgoing)
-    {
+    LIST_FOREACH(it, &r->outgoing) {
         if (LIST_ENTRY(it, struct snapshot_out, link)->peer.v == peer.v) {
             return; /* On its way. */
         }

@@ -262,11 +262,13 @@ TEST(shard, hooks_run_last_and_may_ask_for_another_turn)
     EXPECT_OK(shard_add_hook(s, hook_fn, &b));
     shard_post(s, &t.task);
     fake_world_settle(w);
-    EXPECT_STREQ("tABAB", trace);
+    EXPECT_STREQ("tBABA", trace);
     for (int i = 2; i < SHARD_HOOKS_MAX; i++) {
         EXPECT_OK(shard_add_hook(s, hook_fn, &a));
     }
     EXPECT_CODE(STATUS_OVERLOADED, shard_add_hook(s, hook_fn, &a));
+    shard_remove_hooks(s, &a);
+    EXPECT_OK(shard_add_hook(s, hook_fn, &a));
     fake_world_destroy(w);
 }
 
