@@ -266,7 +266,10 @@ static void write_work(struct env_job *job)
 {
     struct store_write *w = CONTAINER_OF(job, struct store_write, job);
 
-    w->st = engine_write(w->store->engine, &w->batch, w->sync);
+    /* An empty one only keeps its place behind the writes before it. */
+    w->st = w->batch.count == 0 && !w->sync
+                ? OK
+                : engine_write(w->store->engine, &w->batch, w->sync);
 }
 
 static void write_done(struct env_job *job)
@@ -315,12 +318,13 @@ static void submit_pending(struct store *s)
     if (w == NULL || !write_has_work(w) || s->writes_inflight >= RANGE_WRITES_INFLIGHT_MAX) {
         return;
     }
-    /* A synced write waits for the one before it anyway: merging is better than queueing. */
-    if (w->sync && s->writes_inflight > 0 && s->writes_inflight + 1 > RANGE_WRITES_INFLIGHT_MAX) {
-        return;
-    }
     s->pending = NULL;
     s->writes_inflight++;
+    if (w->batch.count == 0 && !w->sync && s->writes_inflight == 1) {
+        w->st = OK;
+        write_done(&w->job); /* Nothing to write and nothing to wait for. */
+        return;
+    }
     s->stats.writes++;
     s->stats.syncs += w->sync ? 1 : 0;
 #ifdef DSQL_PLANTS

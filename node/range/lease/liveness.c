@@ -32,6 +32,7 @@ struct peer {
     bool asked;          /* We want its support. */
     uint64_t from_epoch; /* Of our requests that it supports; 0: none. */
     struct hts from_expiration;
+    bool from_live;            /* It had not run out when we looked last. */
     uint64_t for_epoch;        /* Epoch of its requests that we support, or would next. */
     struct hts for_expiration; /* Zero: not supported. */
     bool withdrawing;          /* Withdrawn in the record, not yet durable: still counts. */
@@ -274,6 +275,15 @@ static void withdraw(struct liveness *l, struct peer *p, struct hts now)
 #endif
 }
 
+/* Support that runs out, or comes back, is news without any message of its own. */
+static void note_from_live(struct peer *p, struct hts now)
+{
+    const bool live = hts_less(now, p->from_expiration);
+
+    p->changed = p->changed || live != p->from_live;
+    p->from_live = live;
+}
+
 void liveness_tick(struct liveness *l, struct hts now)
 {
     if (now.wall > l->last_tick.wall + l->o.support_ns / 2) {
@@ -283,6 +293,9 @@ void liveness_tick(struct liveness *l, struct hts now)
     l->last_tick = now;
     if (hts_less_eq(l->next_heartbeat, now)) {
         send_heartbeats(l, now);
+    }
+    for (uint32_t i = 0; i < l->peers_count; i++) {
+        note_from_live(&l->peers[i], now);
     }
     if (hts_less(now, l->no_withdrawal_before)) {
         return;
@@ -327,7 +340,7 @@ static void receive_request(struct liveness *l, const struct liveness_msg *m)
                                        .response = true});
 }
 
-static void receive_response(struct liveness *l, const struct liveness_msg *m)
+static void receive_response(struct liveness *l, const struct liveness_msg *m, struct hts now)
 {
     struct peer *p = find_peer(l, m->from);
 
@@ -350,16 +363,16 @@ static void receive_response(struct liveness *l, const struct liveness_msg *m)
         p->changed = true;
     }
     p->from_expiration = hts_max(p->from_expiration, hts_min(m->expiration, l->durable_requested));
+    note_from_live(p, now);
 }
 
 void liveness_receive(struct liveness *l, const struct liveness_msg *m, struct hts now)
 {
-    UNUSED(now);
     if (m->to.v != l->o.self.v || m->from.v == 0 || m->from.v == l->o.self.v || m->epoch == 0) {
         return;
     }
     if (m->response) {
-        receive_response(l, m);
+        receive_response(l, m, now);
     } else {
         receive_request(l, m);
     }

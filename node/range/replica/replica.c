@@ -578,7 +578,6 @@ static struct status put_ready(struct replica *r, const struct raft_ready *rd)
 
         item->has_mark = true;
         item->mark = rd->mark;
-        w->sync = true;
     }
     queue_msgs(r, &w->outbox, rd->msgs_after_append, rd->msgs_after_append_count);
     return OK;
