@@ -232,7 +232,7 @@ out:
     return st;
 }
 
-static struct status fetch_once(struct catalog *c, const char *name, struct arena *arena)
+static MAYYIELD struct status fetch_once(struct catalog *c, const char *name, struct arena *arena)
 {
     const struct txn_options options = {
         .implicit = true, .read_only = true, .deadline_ns = DEADLINE_NONE};
@@ -253,7 +253,7 @@ static struct status fetch_once(struct catalog *c, const char *name, struct aren
     return cache_install(c, name, desc, ts);
 }
 
-static struct status fetch_with_retries(struct catalog *c, const char *name)
+static MAYYIELD struct status fetch_with_retries(struct catalog *c, const char *name)
 {
     struct status st = OK;
     struct arena arena;
@@ -339,8 +339,8 @@ int64_t catalog_unique_rowid(struct catalog *c)
 }
 
 /* Descriptors of one page of names, in one round trip. */
-static struct status list_page(struct txn *t, const struct txn_scan *page, struct arena *arena,
-                               struct table_desc **out)
+static MAYYIELD struct status list_page(struct txn *t, const struct txn_scan *page,
+                                        struct arena *arena, struct table_desc **out)
 {
     const uint32_t n = page->rows_count;
     struct catalog_key *memory = ARENA_ARRAY(arena, struct catalog_key, n);
@@ -387,8 +387,8 @@ static struct status list_grow(struct arena *arena, struct table_desc ***tables,
     return OK;
 }
 
-static struct status list_once(struct catalog *c, struct arena *arena, struct table_desc ***out,
-                               uint32_t *count_out)
+static MAYYIELD struct status list_once(struct catalog *c, struct arena *arena,
+                                        struct table_desc ***out, uint32_t *count_out)
 {
     const struct txn_options options = {
         .implicit = true, .read_only = true, .deadline_ns = DEADLINE_NONE};

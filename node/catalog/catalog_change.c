@@ -29,7 +29,7 @@
 
 static const struct txn_options write_options = {.implicit = false, .deadline_ns = DEADLINE_NONE};
 
-static struct status take_id(struct txn *t, struct arena *arena, uint32_t *id_out)
+static MAYYIELD struct status take_id(struct txn *t, struct arena *arena, uint32_t *id_out)
 {
     struct catalog_key k;
     struct bytes value = BYTES_EMPTY;
@@ -51,8 +51,8 @@ static struct status take_id(struct txn *t, struct arena *arena, uint32_t *id_ou
 }
 
 /* The writes of CREATE TABLE, not committed. */
-static struct status create_writes(struct txn *t, const struct table_desc *desc,
-                                   struct arena *arena, uint32_t *id_out)
+static MAYYIELD struct status create_writes(struct txn *t, const struct table_desc *desc,
+                                            struct arena *arena, uint32_t *id_out)
 {
     struct table_desc d = *desc;
     struct catalog_key k;
@@ -80,8 +80,8 @@ out:
     return st;
 }
 
-static struct status create_once(struct catalog *c, const struct table_desc *desc,
-                                 struct arena *arena, uint32_t *id_out)
+static MAYYIELD struct status create_once(struct catalog *c, const struct table_desc *desc,
+                                          struct arena *arena, uint32_t *id_out)
 {
     struct txn *t = NULL;
     struct status st = OK;
@@ -96,8 +96,8 @@ static struct status create_once(struct catalog *c, const struct table_desc *des
 }
 
 /* After an ambiguous commit: OK when the name leads to `id`. */
-static struct status create_confirm(struct catalog *c, const char *name, uint32_t id,
-                                    struct arena *arena, struct status ambiguous)
+static MAYYIELD struct status create_confirm(struct catalog *c, const char *name, uint32_t id,
+                                             struct arena *arena, struct status ambiguous)
 {
     struct bytes desc = BYTES_EMPTY;
     struct txn *t = NULL;
@@ -141,8 +141,8 @@ out:
     return st;
 }
 
-static struct status drop_once(struct catalog *c, const char *name, struct arena *arena,
-                               uint32_t *id_out, struct hts *ts_out)
+static MAYYIELD struct status drop_once(struct catalog *c, const char *name, struct arena *arena,
+                                        uint32_t *id_out, struct hts *ts_out)
 {
     struct bytes desc = BYTES_EMPTY;
     struct catalog_key k;
@@ -162,7 +162,7 @@ out:
 }
 
 /* Until no lease read at or below `changed` is valid anywhere, whatever its node's clock says. */
-static struct status wait_for_leases(struct catalog *c, struct hts changed)
+static MAYYIELD struct status wait_for_leases(struct catalog *c, struct hts changed)
 {
     const struct hts over = hts_add_ns(changed, CATALOG_LEASE_NS + c->hlc->max_offset_ns);
     struct hts now = hclock_hts(hlc_now(c->hlc));
@@ -175,8 +175,8 @@ static struct status wait_for_leases(struct catalog *c, struct hts changed)
 }
 
 /* Deletes at most CATALOG_DROP_ROWS rows; *more tells whether some were left. */
-static struct status delete_batch(struct catalog *c, struct bytes start, struct bytes end,
-                                  struct arena *arena, bool *more)
+static MAYYIELD struct status delete_batch(struct catalog *c, struct bytes start, struct bytes end,
+                                           struct arena *arena, bool *more)
 {
     struct txn_scan scan = {.start = start, .end = end, .rows_max = CATALOG_DROP_ROWS};
     struct txn *t = NULL;
@@ -194,7 +194,7 @@ out:
     return st;
 }
 
-static struct status delete_rows(struct catalog *c, uint32_t id)
+static MAYYIELD struct status delete_rows(struct catalog *c, uint32_t id)
 {
     uint8_t start_memory[16];
     uint8_t end_memory[16];
@@ -230,8 +230,8 @@ out:
     return st;
 }
 
-static struct status drop_descriptor(struct catalog *c, const char *name, uint32_t *id_out,
-                                     struct hts *ts_out)
+static MAYYIELD struct status drop_descriptor(struct catalog *c, const char *name, uint32_t *id_out,
+                                              struct hts *ts_out)
 {
     struct status st = OK;
     struct arena arena;

@@ -351,7 +351,7 @@ void conn__unref(struct conn *c)
     free(c);
 }
 
-static void conn_main(void *arg)
+static MAYYIELD void conn_main(void *arg)
 {
     struct conn *c = arg;
 

@@ -46,7 +46,7 @@ static void error(struct conn *c, const char *sqlstate, const char *message)
 }
 
 /* Sends, with an error of its own when the answer did not fit. */
-static bool flush(struct conn *c)
+static MAYYIELD bool flush(struct conn *c)
 {
     struct status st = conn__flush(c);
 
@@ -60,7 +60,7 @@ static bool flush(struct conn *c)
     return status_ok(st);
 }
 
-static bool ready(struct conn *c)
+static MAYYIELD bool ready(struct conn *c)
 {
     wire_out_ready(&c->work->out, session_txn_state(c->session));
     sink__foreign(c);
@@ -82,7 +82,7 @@ static bool malformed(struct conn *c, struct status st)
     return true;
 }
 
-static bool on_query(struct conn *c, struct bytes body)
+static MAYYIELD bool on_query(struct conn *c, struct bytes body)
 {
     struct status st = wire_query_parse(body, &c->text);
 
@@ -101,7 +101,7 @@ static bool on_query(struct conn *c, struct bytes body)
     return ready(c);
 }
 
-static bool on_parse(struct conn *c, struct bytes body)
+static MAYYIELD bool on_parse(struct conn *c, struct bytes body)
 {
     struct wire_parse m;
     const struct status st = wire_parse_parse(body, &c->work->arena, &m);
@@ -121,7 +121,7 @@ static bool on_parse(struct conn *c, struct bytes body)
     return true;
 }
 
-static bool on_bind(struct conn *c, struct bytes body)
+static MAYYIELD bool on_bind(struct conn *c, struct bytes body)
 {
     struct session_bind m;
     const struct status st = wire_bind_parse(body, &c->work->arena, &m);
@@ -138,7 +138,7 @@ static bool on_bind(struct conn *c, struct bytes body)
     return true;
 }
 
-static bool on_describe(struct conn *c, struct bytes body)
+static MAYYIELD bool on_describe(struct conn *c, struct bytes body)
 {
     struct session_description d = {0};
     const char *name = NULL;
@@ -168,7 +168,7 @@ static bool on_describe(struct conn *c, struct bytes body)
     return true;
 }
 
-static bool on_execute(struct conn *c, struct bytes body)
+static MAYYIELD bool on_execute(struct conn *c, struct bytes body)
 {
     struct session_description d = {0};
     const char *portal = NULL;
@@ -207,7 +207,7 @@ static bool on_close(struct conn *c, struct bytes body)
     return true;
 }
 
-static bool on_sync(struct conn *c, struct bytes body)
+static MAYYIELD bool on_sync(struct conn *c, struct bytes body)
 {
     struct status st = OK;
 
@@ -225,13 +225,13 @@ static bool on_sync(struct conn *c, struct bytes body)
     return ready(c);
 }
 
-static bool on_function_call(struct conn *c)
+static MAYYIELD bool on_function_call(struct conn *c)
 {
     error(c, "0A000", "function call messages are not supported yet");
     return ready(c);
 }
 
-static bool dispatch(struct conn *c, char type, struct bytes body)
+static MAYYIELD bool dispatch(struct conn *c, char type, struct bytes body)
 {
     if (c->skip_to_sync && type != 'S' && type != 'X') {
         return true;
@@ -265,7 +265,7 @@ static bool dispatch(struct conn *c, char type, struct bytes body)
 }
 
 /* The next whole message, still in the buffer. False: the connection ends. */
-static bool next_message(struct conn *c, char *type, struct bytes *body)
+static MAYYIELD bool next_message(struct conn *c, char *type, struct bytes *body)
 {
     const bool idle = session_txn_state(c->session) == 'I';
     struct bytes in = BYTES_EMPTY;

@@ -50,7 +50,7 @@ static struct status sink_begin(struct row_sink *s, const struct row_desc *desc)
     return OK;
 }
 
-static struct status sink_rows(struct row_sink *s, const struct row_block *block)
+static MAYYIELD struct status sink_rows(struct row_sink *s, const struct row_block *block)
 {
     struct conn *c = conn_of(s);
     struct wire_out *o = out_of(c);

@@ -47,7 +47,7 @@ static bool answer_byte(struct conn *c, char byte)
 }
 
 /* The whole packet, copied into the arena of the connection and consumed. */
-static bool read_packet(struct conn *c, struct bytes *packet)
+static MAYYIELD bool read_packet(struct conn *c, struct bytes *packet)
 {
     struct bytes in = BYTES_EMPTY;
     struct status st = OK;
@@ -89,7 +89,7 @@ static bool answer_ssl(struct conn *c)
 }
 
 /* False: over. */
-static bool read_startup(struct conn *c, struct wire_startup *out)
+static MAYYIELD bool read_startup(struct conn *c, struct wire_startup *out)
 {
     for (uint32_t i = 0; i < NEGOTIATIONS_MAX; i++) {
         struct bytes packet = BYTES_EMPTY;

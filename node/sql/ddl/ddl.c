@@ -19,7 +19,8 @@ static struct status no_such_table(const struct ddl_context *c, const char *name
     return sql_error_set(c->err, c->arena, "42P01", -1, "table \"%s\" does not exist", name);
 }
 
-static struct status create_table(const struct ddl_context *c, const struct statement *stmt)
+static MAYYIELD struct status create_table(const struct ddl_context *c,
+                                           const struct statement *stmt)
 {
     const char *name = stmt->ddl_create->name;
     const struct status st = catalog_create_table(c->catalog, stmt->ddl_create);
@@ -36,7 +37,7 @@ static struct status create_table(const struct ddl_context *c, const struct stat
 }
 
 /* OK: exists. STATUS_NOT_FOUND: does not. */
-static struct status exists(const struct ddl_context *c, const char *name)
+static MAYYIELD struct status exists(const struct ddl_context *c, const char *name)
 {
     struct table_desc *d = NULL;
 
@@ -45,7 +46,7 @@ static struct status exists(const struct ddl_context *c, const char *name)
     return OK;
 }
 
-static struct status drop_tables(const struct ddl_context *c, const struct statement *stmt)
+static MAYYIELD struct status drop_tables(const struct ddl_context *c, const struct statement *stmt)
 {
     for (uint16_t i = 0; i < stmt->ddl_drop_count && !stmt->ddl_if_exists; i++) {
         const struct status st = exists(c, stmt->ddl_drop[i]);

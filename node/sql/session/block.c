@@ -322,7 +322,7 @@ static struct status begin(struct session *s, const struct ast_txn *t, struct sq
     return block__set_modes(s, &t->modes, err);
 }
 
-static struct status commit(struct session *s, struct sql_error *err, const char **tag)
+static MAYYIELD struct status commit(struct session *s, struct sql_error *err, const char **tag)
 {
     struct status st = OK;
 

@@ -23,8 +23,8 @@ static struct status aborted(struct session *s, struct sql_error *err)
 
 /* ---- Parse ---- */
 
-static struct status parse(struct session *s, const char *name, struct bytes text, const oid *types,
-                           uint16_t types_count, struct sql_error *err)
+static MAYYIELD struct status parse(struct session *s, const char *name, struct bytes text,
+                                    const oid *types, uint16_t types_count, struct sql_error *err)
 {
     struct named_statement *old = session__find_statement(s, name);
     struct prepared *p = NULL;
@@ -174,8 +174,8 @@ static struct status decode_values(struct session *s, const struct session_bind 
     return OK;
 }
 
-static struct status bind(struct session *s, const struct session_bind *b, struct portal **made,
-                          struct sql_error *err)
+static MAYYIELD struct status bind_portal(struct session *s, const struct session_bind *b,
+                                          struct portal **made, struct sql_error *err)
 {
     struct prepared *p = NULL;
     struct portal *portal = session__find_portal(s, b->portal);
@@ -208,7 +208,7 @@ bool session_bind(struct session *s, const struct session_bind *b, struct row_si
     bool ok = true;
 
     session__enter(s, sink, true);
-    st = bind(s, b, &made, &err);
+    st = bind_portal(s, b, &made, &err);
     if (!status_ok(st)) {
         ok = session__fail_status(s, st, &err);
         if (made != NULL) {
@@ -231,8 +231,9 @@ static void describe_rows(const struct prepared *p, struct session_description *
     }
 }
 
-static struct status describe_statement(struct session *s, const char *name,
-                                        struct session_description *out, struct sql_error *err)
+static MAYYIELD struct status describe_statement(struct session *s, const char *name,
+                                                 struct session_description *out,
+                                                 struct sql_error *err)
 {
     struct prepared *p = NULL;
 
@@ -305,8 +306,8 @@ static void rewind_portal(struct portal *p)
 
 /* Runs `portal`, the only one of its transaction, until no conflict is in the way. `commit`: also
  * commits. st is what the first try ended with. */
-static struct status retry(struct session *s, struct portal *portal, bool commit, struct status st,
-                           struct sql_error *err)
+static MAYYIELD struct status retry(struct session *s, struct portal *portal, bool commit,
+                                    struct status st, struct sql_error *err)
 {
     for (uint32_t tries = 1; run__may_retry(st) && tries <= SESSION_RETRIES_MAX; tries++) {
         if (!block__restart(s)) {
@@ -324,8 +325,8 @@ static struct status retry(struct session *s, struct portal *portal, bool commit
     return st;
 }
 
-static struct status execute(struct session *s, const char *name, uint64_t rows_max,
-                             struct sql_error *err)
+static MAYYIELD struct status execute(struct session *s, const char *name, uint64_t rows_max,
+                                      struct sql_error *err)
 {
     struct portal *portal = NULL;
     struct status st = OK;

@@ -163,8 +163,8 @@ static bool is_compiled_kind(enum ast_stmt_kind kind)
     return false;
 }
 
-static struct status compile(struct session *s, const struct prepared *p, struct sql_error *err,
-                             struct statement **out)
+static MAYYIELD struct status compile(struct session *s, const struct prepared *p,
+                                      struct sql_error *err, struct statement **out)
 {
     struct sql_view view;
     struct statement_source source = {
@@ -181,7 +181,7 @@ static struct status compile(struct session *s, const struct prepared *p, struct
 }
 
 /* Gives p->ast its meaning. */
-static struct status prepare(struct session *s, struct prepared *p, struct sql_error *err)
+static MAYYIELD struct status prepare(struct session *s, struct prepared *p, struct sql_error *err)
 {
     if (p->ast == NULL) {
         return OK;
@@ -249,8 +249,8 @@ static void release_with_scratch(struct session *s, struct prepared *p)
     }
 }
 
-static struct status prepared_parse(struct session *s, struct prepared *p, struct bytes text,
-                                    bool many, struct sql_error *err)
+static MAYYIELD struct status prepared_parse(struct session *s, struct prepared *p,
+                                             struct bytes text, bool many, struct sql_error *err)
 {
     struct parse_result result = {0};
 
@@ -270,7 +270,7 @@ static struct status prepared_parse(struct session *s, struct prepared *p, struc
 }
 
 /* Renews the leases of a statement's tables; true when it may go on as it is. */
-static bool renew_leases(struct session *s, const struct statement *stmt)
+static MAYYIELD bool renew_leases(struct session *s, const struct statement *stmt)
 {
     for (uint16_t i = 0; i < stmt->tables_count; i++) {
         struct table_desc *d = NULL;
@@ -283,7 +283,7 @@ static bool renew_leases(struct session *s, const struct statement *stmt)
     return statement_still_valid(stmt);
 }
 
-static bool is_valid(struct session *s, struct prepared *p)
+static MAYYIELD bool is_valid(struct session *s, struct prepared *p)
 {
     struct statement *stmt = p->stmt;
     bool valid = true;

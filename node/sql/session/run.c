@@ -94,8 +94,8 @@ static struct status run_again(struct session *s, struct portal *p, struct sql_e
     return OK;
 }
 
-static struct status run_statement(struct session *s, struct portal *p, uint64_t rows_max,
-                                   bool begin, struct sql_error *err)
+static MAYYIELD struct status run_statement(struct session *s, struct portal *p, uint64_t rows_max,
+                                            bool begin, struct sql_error *err)
 {
     struct statement *stmt = p->p->stmt;
     struct row_sink *sink = s->sink;
@@ -132,7 +132,7 @@ static void ddl_notice(void *ctx, const char *sqlstate, const char *message)
 }
 
 /* DDL commits by itself. What ran before it in the same Query is committed first. */
-static struct status run_ddl(struct session *s, struct portal *p, struct sql_error *err)
+static MAYYIELD struct status run_ddl(struct session *s, struct portal *p, struct sql_error *err)
 {
     const struct ddl_context ctx = {
         .catalog = s->sql->catalog,

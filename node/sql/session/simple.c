@@ -21,8 +21,8 @@ struct simple {
     struct sql_error *err;
 };
 
-static struct status run_prepared(struct session *s, struct prepared *p, bool single,
-                                  struct sql_error *err)
+static MAYYIELD struct status run_prepared(struct session *s, struct prepared *p, bool single,
+                                           struct sql_error *err)
 {
     struct portal *portal = NULL;
     struct status st = OK;
@@ -38,7 +38,7 @@ static struct status run_prepared(struct session *s, struct prepared *p, bool si
     return st;
 }
 
-static struct status run_next(struct simple *q)
+static MAYYIELD struct status run_next(struct simple *q)
 {
     struct session *s = q->s;
     struct prepared *p = NULL;
@@ -59,7 +59,7 @@ static struct status run_next(struct simple *q)
 }
 
 /* One statement, and the implicit commit behind the last one. */
-static struct status step(struct simple *q)
+static MAYYIELD struct status step(struct simple *q)
 {
     TRY(run_next(q));
     if (q->next + 1 == q->count && q->s->block.state == BLOCK_IMPLICIT) {
@@ -69,7 +69,7 @@ static struct status step(struct simple *q)
 }
 
 /* Back to the start of the implicit transaction; false: this error is final. */
-static bool start_over(struct simple *q, struct status *st)
+static MAYYIELD bool start_over(struct simple *q, struct status *st)
 {
     struct session *s = q->s;
     struct status waited = OK;
@@ -87,7 +87,7 @@ static bool start_over(struct simple *q, struct status *st)
     return true;
 }
 
-static void run_all(struct simple *q)
+static MAYYIELD void run_all(struct simple *q)
 {
     struct session *s = q->s;
 

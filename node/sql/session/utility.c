@@ -59,7 +59,8 @@ const struct row_desc *utility__rows(struct session *s, const struct ast_stmt *a
     return NULL;
 }
 
-static struct status tell_texts(struct session *s, const char *const *texts, uint16_t count)
+static MAYYIELD struct status tell_texts(struct session *s, const char *const *texts,
+                                         uint16_t count)
 {
     union datum values[3] = {{0}};
     uint8_t nulls[3] = {0};
@@ -71,7 +72,7 @@ static struct status tell_texts(struct session *s, const char *const *texts, uin
     return s->sink->rows(s->sink, &block);
 }
 
-static struct status show_all(struct session *s)
+static MAYYIELD struct status show_all(struct session *s)
 {
     for (uint32_t i = 0; settings_def(i) != NULL; i++) {
         const struct setting_def *d = settings_def(i);
@@ -83,7 +84,8 @@ static struct status show_all(struct session *s)
     return OK;
 }
 
-static struct status show(struct session *s, struct portal *p, bool begin, struct sql_error *err)
+static MAYYIELD struct status show(struct session *s, struct portal *p, bool begin,
+                                   struct sql_error *err)
 {
     const struct ast_show *a = p->p->ast->show;
     const char *value = NULL;
@@ -294,7 +296,8 @@ static struct status type_by_name(struct session *s, const struct ast_type *t,
     return OK;
 }
 
-static struct status prepare(struct session *s, struct prepared *outer, struct sql_error *err)
+static MAYYIELD struct status prepare(struct session *s, struct prepared *outer,
+                                      struct sql_error *err)
 {
     const struct ast_prepare *a = outer->ast->prepare;
     oid *types = ARENA_ARRAY(&s->scratch, oid, a->types_count);
@@ -374,8 +377,8 @@ static struct ast_stmt *arguments_query(struct session *s, const struct ast_expr
     return stmt;
 }
 
-static struct status evaluate(struct session *s, const struct ast_exprs *args, struct capture *c,
-                              struct bytes text, struct sql_error *err)
+static MAYYIELD struct status evaluate(struct session *s, const struct ast_exprs *args,
+                                       struct capture *c, struct bytes text, struct sql_error *err)
 {
     struct ast_stmt *query = arguments_query(s, args, c->types);
     struct run_inner run = {.sink = &c->base};
@@ -393,8 +396,9 @@ static struct status evaluate(struct session *s, const struct ast_exprs *args, s
     return st;
 }
 
-static struct status execute_utility(struct session *s, struct portal *p, struct prepared *target,
-                                     bool begin, struct sql_error *err)
+static MAYYIELD struct status execute_utility(struct session *s, struct portal *p,
+                                              struct prepared *target, bool begin,
+                                              struct sql_error *err)
 {
     struct prepared *own = p->p;
     struct status st = OK;
@@ -405,7 +409,8 @@ static struct status execute_utility(struct session *s, struct portal *p, struct
     return st;
 }
 
-static struct status execute(struct session *s, struct portal *p, bool begin, struct sql_error *err)
+static MAYYIELD struct status execute(struct session *s, struct portal *p, bool begin,
+                                      struct sql_error *err)
 {
     const struct ast_execute *a = p->p->ast->execute;
     struct named_statement *n = session__find_statement(s, a->name);
@@ -491,7 +496,8 @@ static struct status discard(struct session *s, enum ast_discard what, struct sq
     return settings_reset_all(&s->settings, true, &s->scratch, err);
 }
 
-static struct status truncate(struct session *s, struct prepared *p, struct sql_error *err)
+static MAYYIELD struct status truncate_tables(struct session *s, struct prepared *p,
+                                              struct sql_error *err)
 {
     const struct ast_truncate *a = p->ast->truncate;
 
@@ -537,8 +543,8 @@ static const char *set_tag(const struct ast_set *a)
 }
 
 /* Those that end in a tag and nothing else. */
-static struct status run_plain(struct session *s, struct prepared *p, struct sql_error *err,
-                               const char **tag)
+static MAYYIELD struct status run_plain(struct session *s, struct prepared *p,
+                                        struct sql_error *err, const char **tag)
 {
     const struct ast_stmt *ast = p->ast;
 
@@ -559,7 +565,7 @@ static struct status run_plain(struct session *s, struct prepared *p, struct sql
         return deallocate(s, ast->deallocate, err);
     case AST_STMT_TRUNCATE:
         *tag = "TRUNCATE TABLE";
-        return truncate(s, p, err);
+        return truncate_tables(s, p, err);
     case AST_STMT_EXPLAIN:
         return sql_error_unsupported(err, &s->scratch, ast->location, "EXPLAIN");
     case AST_STMT_COPY:
