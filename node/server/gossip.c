@@ -22,7 +22,7 @@ struct gossip_parts {
 };
 
 /* Our own replica of the first range knows best. */
-static void refresh_first_range(struct node *n, struct arena *arena)
+void gossip__refresh_first_range(struct node *n, struct arena *arena)
 {
     struct store_range_info info;
 
@@ -48,7 +48,7 @@ struct status gossip__pack(struct node *n, bool full, bool want_answer, struct a
     if (p == NULL || rows == NULL) {
         return FAIL(STATUS_MEMORY, "memory limit reached");
     }
-    refresh_first_range(n, arena);
+    gossip__refresh_first_range(n, arena);
     first = kv_first_range(n->kv);
     dsql__pb__gossip__init(out);
     fill_digest(n, first, p->digest);
@@ -116,7 +116,7 @@ static void on_gossip(void *ctx, const struct rpc_message *m)
             n->gossip_to_all = true;
             shard_timer_arm_in(n->shard, &n->gossip_timer, 0);
         }
-        refresh_first_range(n, &arena);
+        gossip__refresh_first_range(n, &arena);
         fill_digest(n, kv_first_range(n->kv), mine);
         from = registry_find(&n->registry, m->from_node);
         if (from != NULL && g->digest.len == sizeof(mine) &&

@@ -254,15 +254,16 @@ static struct status start_store(struct node *n)
     struct status st = OK;
 
     arena_init(&arena, 0);
-    st = store_create(&o, &arena, &n->store);
-    arena_deinit(&arena);
-    TRY(st);
+    TRY_OUT(store_create(&o, &arena, &n->store));
     store_set_probe(n->store, &n->o.probe);
     kv_set_store(n->kv, n->store, n->ident.store);
+    gossip__refresh_first_range(n, &arena);
     for (uint32_t i = 0; i < n->registry.count; i++) {
         node__add_peer(n, &n->registry.nodes[i]);
     }
-    return OK;
+out:
+    arena_deinit(&arena);
+    return st;
 }
 
 static struct status start_local_stores(struct node *n)
@@ -298,7 +299,6 @@ static struct status start(struct node *n)
     TRY(node__spawn(n, "server.table", table_fiber));
     if (n->primary) {
         TRY(join__register(n));
-        join__serve(n);
         gossip__tell_shards(n);
     }
     TRY(start_local_stores(n));
@@ -349,6 +349,9 @@ struct status node_create(const struct node_options *o, struct node **out)
     shard_set_slot(o->shard, SHARD_SLOT_SERVER, n);
     TRY_OUT(rpc_create(&(struct rpc_options){o->shard, &n->hlc, o->transport}, &n->rpc));
     TRY_OUT(kv_create(&(struct kv_options){o->shard, n->rpc, &n->hlc}, &n->kv));
+    if (n->primary) {
+        join__serve(n); /* Early: who asks too soon is told to come again. */
+    }
     TRY_OUT(node__spawn(n, "server.start", start_fiber));
     *out = n;
     return OK;

@@ -47,6 +47,8 @@ NOYIELD void node__fiber_ended(struct node *n);
 /* ---- gossip.c ---- */
 NOYIELD void gossip__start(struct node *n);
 NOYIELD void gossip__broadcast(struct node *n);
+/* Tells kv what our own replica of the first range says of where it is. */
+NOYIELD void gossip__refresh_first_range(struct node *n, struct arena *arena);
 /* The whole table, in the arena. */
 NOYIELD NODISCARD struct status gossip__pack(struct node *n, bool full, bool want_answer,
                                              struct arena *arena, Dsql__Pb__Gossip *out);
