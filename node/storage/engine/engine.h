@@ -33,8 +33,8 @@ struct engine_snap;
 
 /*
  * A list of changes, in our own encoding: it is what a replicated command carries, so that it is
- * independent of the engine and of its version. Per change: op(1) cf(1) varint(len) key, and for PUT
- * varint(len) value, for DELETE_RANGE varint(len) end (exclusive).
+ * independent of the engine and of its version. Per change: op(1) cf(1) varint(len) key, and for
+ * PUT varint(len) value, for DELETE_RANGE varint(len) end (exclusive).
  */
 struct engine_batch {
     struct buf ops;
@@ -46,17 +46,17 @@ NOYIELD void engine_batch_deinit(struct engine_batch *b);
 NOYIELD void engine_batch_clear(struct engine_batch *b);
 #define ENGINE_KEY_MAX ((size_t)64 << 10)
 
-/* Errors of all: STATUS_INVALID for an empty key or one beyond ENGINE_KEY_MAX, and for a range whose
- * end is below its start (start == end adds nothing); STATUS_MEMORY beyond the buffer's limit. The
- * batch is unchanged then. */
+/* Errors of all: STATUS_INVALID for an empty key or one beyond ENGINE_KEY_MAX, and for a range
+ * whose end is below its start (start == end adds nothing); STATUS_MEMORY beyond the buffer's
+ * limit. The batch is unchanged then. */
 NOYIELD NODISCARD struct status engine_batch_put(struct engine_batch *b, enum engine_cf cf,
                                                  struct bytes key, struct bytes value);
 NOYIELD NODISCARD struct status engine_batch_delete(struct engine_batch *b, enum engine_cf cf,
                                                     struct bytes key);
 NOYIELD NODISCARD struct status engine_batch_delete_range(struct engine_batch *b, enum engine_cf cf,
                                                           struct bytes start, struct bytes end);
-/* Appends already encoded changes (of a command). Checks them first: STATUS_CORRUPT leaves `b` as it
- * was. `state_only` refuses changes of the raft family. */
+/* Appends already encoded changes (of a command). Checks them first: STATUS_CORRUPT leaves `b` as
+ * it was. `state_only` refuses changes of the raft family. */
 NOYIELD NODISCARD struct status engine_batch_append(struct engine_batch *b, struct bytes ops,
                                                     bool state_only);
 
@@ -83,7 +83,8 @@ struct engine_options {
     bool create_if_missing;
 };
 
-/* Errors: STATUS_IO (locked by another process, no permission), STATUS_CORRUPT, STATUS_DISK_FULL. */
+/* Errors: STATUS_IO (locked by another process, no permission),
+ * STATUS_CORRUPT, STATUS_DISK_FULL. */
 NOYIELD NODISCARD struct status engine_open_rocksdb(const struct engine_options *o,
                                                     struct arena *msg_arena, struct engine **out);
 NOYIELD void engine_close(struct engine *e); /* Accepts NULL. All iterators are closed before. */
@@ -164,8 +165,8 @@ struct memdisk;
 NOYIELD NODISCARD struct status memdisk_create(struct memdisk **out);
 NOYIELD void memdisk_destroy(struct memdisk *d);
 
-/* Opens the twin with the contents of the disk: all writes, unless a crash took some. One engine per
- * disk at a time. */
+/* Opens the twin with the contents of the disk: all writes, unless a crash took some. One engine
+ * per disk at a time. */
 NOYIELD NODISCARD struct status engine_open_mem(struct memdisk *d, struct engine **out);
 
 /* Power is cut: of the writes since the last sync the first `keep` batches stay, the rest is gone,

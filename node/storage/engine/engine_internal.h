@@ -24,7 +24,8 @@ struct engine {
     const struct engine_vtable *v;
 };
 
-/* Each move fills valid, key, value and st of the base. `key` of the seeks lies within the bounds. */
+/* Each move fills valid, key, value and st of the base. `key` of the seeks lies within
+ * the bounds. */
 struct engine_iter_vtable {
     void (*close)(struct engine_iter *it);
     void (*seek)(struct engine_iter *it, struct bytes key);

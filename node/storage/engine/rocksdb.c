@@ -5,18 +5,18 @@
  * holds the number of synced writes (sync_mark.h). All share one write-ahead log, so one sync makes
  * log entries and applied state durable together.
  *
- * What makes point reads fast: `state` is filtered by key_filter_prefix(), in memtables and in files.
- * A version is sought with the prefix of its key, and a key that does not exist is refused by the
- * filter without touching a block. Whole-key filters are off for `state`: keys without a version are
- * their own prefix, so the one filter serves both.
+ * What makes point reads fast: `state` is filtered by key_filter_prefix(), in memtables and in
+ * files. A version is sought with the prefix of its key, and a key that does not exist is refused
+ * by the filter without touching a block. Whole-key filters are off for `state`: keys without a
+ * version are their own prefix, so the one filter serves both.
  *
- * What keeps the idle process small: memtables grow in blocks of 256 KiB on demand, index and filter
- * blocks live in the block cache, few files stay open, the statistics threads are off, and the two
- * background threads belong to the process, not to the store.
+ * What keeps the idle process small: memtables grow in blocks of 256 KiB on demand, index and
+ * filter blocks live in the block cache, few files stay open, the statistics threads are off, and
+ * the two background threads belong to the process, not to the store.
  *
  * Failures: error strings of the library become a status here and go no further; the text goes into
- * the log. Damage of any file is STATUS_CORRUPT when it is met. A log cut in the middle opens without
- * complaint in the library; the sync mark finds that out.
+ * the log. Damage of any file is STATUS_CORRUPT when it is met. A log cut in the middle opens
+ * without complaint in the library; the sync mark finds that out.
  */
 #include <rocksdb/c.h>
 #include <stdio.h>

@@ -21,8 +21,8 @@ struct engine_sync_mark {
     uint32_t since_flush;
 };
 
-/* Opens or creates `dir`/sync_mark. *count is 0 for a new or unreadable mark: it then proves nothing.
- * Errors: STATUS_IO, STATUS_DISK_FULL. */
+/* Opens or creates `dir`/sync_mark. *count is 0 for a new or unreadable mark: it then proves
+ * nothing. Errors: STATUS_IO, STATUS_DISK_FULL. */
 NOYIELD NODISCARD struct status engine__sync_mark_open(struct engine_sync_mark *m, const char *dir,
                                                        uint64_t *count);
 /* After the sync of write number `count` has returned. Failures are ignored: the mark only lags. */

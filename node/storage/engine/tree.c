@@ -204,9 +204,11 @@ struct engine_tree *engine__tree_put(struct engine_tree *t, struct bytes key, st
 /* Takes t, which holds the key. */
 static struct engine_tree *cut(struct engine_tree *t, struct bytes key)
 {
-    const int c = bytes_cmp(key, item_key(t->item));
     struct engine_tree *joined = NULL;
+    int c = 0;
 
+    INVARIANT(t != NULL);
+    c = bytes_cmp(key, item_key(t->item));
     t = own(t);
     if (c != 0) {
         struct engine_tree **child = c < 0 ? &t->left : &t->right;

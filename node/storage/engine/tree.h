@@ -2,9 +2,9 @@
  * tree.h -- a persistent ordered map of byte strings: old versions stay as long as somebody holds
  * their root.
  *
- * A version is one pointer. Updates copy the path to what they change and share the rest; nodes that
- * nobody else holds are changed in place. So a snapshot, an iterator, the durable image of a disk
- * and every write that is not synced yet each cost one reference.
+ * A version is one pointer. Updates copy the path to what they change and share the rest; nodes
+ * that nobody else holds are changed in place. So a snapshot, an iterator, the durable image of a
+ * disk and every write that is not synced yet each cost one reference.
  */
 #pragma once
 
@@ -29,8 +29,8 @@ NOYIELD bool engine__tree_get(const struct engine_tree *t, struct bytes key, str
 NOYIELD uint64_t engine__tree_bytes(const struct engine_tree *t);
 
 /*
- * The depth of a treap of n keys with random priorities exceeds 4.3 ln n + t with a probability that
- * falls exponentially in t: for a billion keys the mean is about 90, and 256 is out of reach.
+ * The depth of a treap of n keys with random priorities exceeds 4.3 ln n + t with a probability
+ * that falls exponentially in t: for a billion keys the mean is about 90, and 256 is out of reach.
  */
 #define ENGINE_TREE_DEPTH_MAX 256
 

@@ -7,8 +7,8 @@
  *
  * Locks on range-local keys (a split locks the local descriptor) have the user key 02 esc(anchor)..
  * inside, and so lie at 03 02 esc(anchor)..: a span of their own among those that a range owns. The
- * keys 03 04.. and above hold the locks on all other keys. Ranges start at KEY_MIN = 04, hence the two
- * never overlap.
+ * keys 03 04.. and above hold the locks on all other keys. Ranges start at KEY_MIN = 04, hence the
+ * two never overlap.
  */
 #include "node/base/invariant.h"
 #include "node/storage/key/key_internal.h"

@@ -233,7 +233,7 @@ struct key_numeric key_dec_numeric(struct reader *r, enum key_order o, struct ar
     return v;
 }
 
-/* ---- the others -------------------------------------------------------------------------------- */
+/* ---- the others ------------------------------------------------------------------------------ */
 
 struct bytes key_dec_bytes(struct reader *r, enum key_order o, struct arena *arena)
 {
@@ -319,7 +319,7 @@ void key_dec_interval(struct reader *r, enum key_order o, int64_t *hi, uint64_t 
     *lo = key__read_be(r, mask, 8);
 }
 
-/* ---- skipping ---------------------------------------------------------------------------------- */
+/* ---- skipping -------------------------------------------------------------------------------- */
 
 static void skip_value(struct reader *r, uint8_t mask, enum key_kind kind)
 {

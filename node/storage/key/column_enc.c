@@ -1,13 +1,14 @@
 /*
  * column_enc.c -- SQL values as ordered bytes.
  *
- * Each column starts with a tag that tells its kind; within a kind memcmp order is PostgreSQL's order.
- * A descending column is the complement of the whole ascending one. Since no encoding is a prefix of
- * another of the same kind, complementing reverses the order exactly, and the tags of both directions
- * do not overlap (ascending up to 0x60, descending from 0x9F), so that a key tells its directions.
+ * Each column starts with a tag that tells its kind; within a kind memcmp order is PostgreSQL's
+ * order. A descending column is the complement of the whole ascending one. Since no encoding is a
+ * prefix of another of the same kind, complementing reverses the order exactly, and the tags of
+ * both directions do not overlap (ascending up to 0x60, descending from 0x9F), so that a key tells
+ * its directions.
  *
- * Where equal values may look different (-0 and 0, 1.0 and 1.00, one month and 30 days) the key holds
- * the class of equal values, and the row's value the datum itself.
+ * Where equal values may look different (-0 and 0, 1.0 and 1.00, one month and 30 days) the key
+ * holds the class of equal values, and the row's value the datum itself.
  */
 #include <math.h>
 
@@ -40,7 +41,8 @@ static void put_int(struct key_enc *e, int64_t v)
     if (p == NULL) {
         return;
     }
-    /* More bytes mean farther from zero; the low bytes of a negative number already rise with it. */
+    /* More bytes mean farther from zero; the low bytes of a negative number already rise
+     * with it. */
     p[0] = v < 0 ? (uint8_t)(TAG_INT_NEG - n) : (uint8_t)(TAG_INT_POS + n);
     for (unsigned i = 0; i < n; i++) {
         p[1 + i] = (uint8_t)((uint64_t)v >> (8 * (n - 1 - i)));
@@ -217,7 +219,7 @@ struct bytes key_strip_blanks(struct bytes text)
     return text;
 }
 
-/* ---- fixed sizes ------------------------------------------------------------------------------ */
+/* ---- fixed sizes ----------------------------------------------------------------------------- */
 
 void key_enc_uuid(struct key_enc *e, enum key_order o, struct uuid v)
 {
@@ -285,7 +287,7 @@ void key_enc_timetz(struct key_enc *e, enum key_order o, int64_t us, int32_t zon
     key__direct(e, o, mark);
 }
 
-/* ---- arrays ----------------------------------------------------------------------------------- */
+/* ---- arrays ---------------------------------------------------------------------------------- */
 
 size_t key_enc_array_begin(struct key_enc *e)
 {

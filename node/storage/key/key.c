@@ -3,10 +3,10 @@
  * strings.
  *
  * uvar: small ids take one byte, and the length of longer ones is part of the first byte, so that
- * more bytes always mean a larger value. esc: a zero byte becomes 00 FF and the string ends in 00 01;
- * a string that ends early therefore sorts before everything that continues, whatever follows in the
- * key. Both are canonical: one value, one encoding, and the decoders refuse any other, so that equal
- * keys and equal values are the same thing.
+ * more bytes always mean a larger value. esc: a zero byte becomes 00 FF and the string ends in 00
+ * 01; a string that ends early therefore sorts before everything that continues, whatever follows
+ * in the key. Both are canonical: one value, one encoding, and the decoders refuse any other, so
+ * that equal keys and equal values are the same thing.
  */
 #include "node/base/invariant.h"
 #include "node/storage/key/key_internal.h"
@@ -186,7 +186,7 @@ struct bytes key__read_escaped(struct reader *r, uint8_t mask, struct arena *are
         return BYTES_EMPTY;
     }
     raw = read_bytes(r, raw_len + 2);
-    if (arena == NULL || plain_len == 0) {
+    if (r->bad || arena == NULL || plain_len == 0) {
         return BYTES_EMPTY;
     }
     p = arena_alloc(arena, plain_len, 1);

@@ -3,8 +3,8 @@
  *
  * A key is built front to back by an encoder into the caller's memory (no allocation: point reads
  * encode on the stack) or into a `struct buf`. Errors of the encoder are sticky and are asked once,
- * by key_enc_finish(). Every column encoding is self-delimiting and knows its own direction, so that
- * keys can be walked without a descriptor (key_dec_skip()).
+ * by key_enc_finish(). Every column encoding is self-delimiting and knows its own direction, so
+ * that keys can be walked without a descriptor (key_dec_skip()).
  *
  * Rule PF: no storable key is a strict prefix of another. Each row key ends in one family byte, and
  * what embeds arbitrary bytes does so escaped and terminated. A bound is a prefix of possible keys,
@@ -36,7 +36,8 @@
 #define KEY_PREFIX_SQL_MIN  0x88
 #define KEY_PREFIX_END      0xFF
 
-/* All addressable keys are in [KEY_MIN, KEY_MAX); the first range starts and the last one ends there. */
+/* All addressable keys are in [KEY_MIN, KEY_MAX); the first range starts and the last one ends
+ * there. */
 #define KEY_MIN BYTES_LIT("\x04")
 #define KEY_MAX BYTES_LIT("\xff")
 
@@ -165,8 +166,8 @@ NOYIELD bool key_dec_null(struct reader *r);
 NOYIELD bool key_dec_bool(struct reader *r, enum key_order o);
 NOYIELD int64_t key_dec_int(struct reader *r, enum key_order o);
 NOYIELD double key_dec_float(struct reader *r, enum key_order o);
-/* Text, bytea, enum order string, or the text of a collated column, unescaped into the arena (r->bad
- * at its limit). For KEY_KIND_SORT_KEY: the sort key. */
+/* Text, bytea, enum order string, or the text of a collated column, unescaped into the arena
+ * (r->bad at its limit). For KEY_KIND_SORT_KEY: the sort key. */
 NOYIELD struct bytes key_dec_bytes(struct reader *r, enum key_order o, struct arena *arena);
 /* Digits into the arena; no leading or trailing zero digits. */
 NOYIELD struct key_numeric key_dec_numeric(struct reader *r, enum key_order o, struct arena *arena);
@@ -190,7 +191,8 @@ NOYIELD void key_enc_index(struct key_enc *e, uint64_t table_id, uint64_t index_
 NOYIELD void key_enc_family(struct key_enc *e, uint32_t family); /* 0..KEY_FAMILY_MAX */
 /* Consumes both ids. */
 NOYIELD bool key_dec_index(struct reader *r, uint64_t *table_id, uint64_t *index_id);
-/* The row's prefix (a legal range boundary) and its family. Errors: STATUS_INVALID, not a row key. */
+/* The row's prefix (a legal range boundary) and its family. Errors: STATUS_INVALID, not a
+ * row key. */
 NOYIELD NODISCARD struct status key_row_split(struct bytes key, struct bytes *row_prefix,
                                               uint32_t *family);
 
@@ -229,11 +231,11 @@ NOYIELD NODISCARD struct status key_prefix_end(struct arena *arena, struct bytes
 /* Do stored keys with this first byte carry versions? (0x02 depends on its tag.) */
 NOYIELD bool key_is_versioned(struct bytes key);
 
-/* What the filters of the engine's `state` family are built on: a versioned key without its version,
- * a lock key without strength and transaction, anything else whole. */
+/* What the filters of the engine's `state` family are built on: a versioned key without its
+ * version, a lock key without strength and transaction, anything else whole. */
 NOYIELD struct bytes key_filter_prefix(struct bytes phys);
 
-/* ---- records of ranges, locks, the store ------------------------------------------------------ */
+/* ---- records of ranges, locks, the store ----------------------------------------------------- */
 
 /* 0x01 be64(range) tag */
 enum key_range_tag {
@@ -313,7 +315,7 @@ enum key_store_tag {
 };
 NOYIELD void key_enc_store(struct key_enc *e, enum key_store_tag tag);
 
-/* ---- ranges ----------------------------------------------------------------------------------- */
+/* ---- ranges ---------------------------------------------------------------------------------- */
 
 struct key_span {
     struct bytes start; /* Inclusive. */
@@ -327,8 +329,9 @@ NOYIELD NODISCARD struct status key_range_spans(struct arena *arena, range_id r,
                                                 struct bytes end,
                                                 struct key_span out[KEY_RANGE_SPANS]);
 
-/* Where a key is routed: the anchor of a local key, the user key of a lock key, else the key itself.
- * Errors: STATUS_INVALID (0x01 keys and empty ones have no address), STATUS_CORRUPT, STATUS_MEMORY. */
+/* Where a key is routed: the anchor of a local key, the user key of a lock key, else the key
+ * itself. Errors: STATUS_INVALID (0x01 keys and empty ones have no address), STATUS_CORRUPT,
+ * STATUS_MEMORY. */
 NOYIELD NODISCARD struct status key_address(struct arena *arena, struct bytes key,
                                             struct bytes *out);
 

@@ -3,8 +3,8 @@
  *
  * Fixed shapes with fixed-width ids go into the caller's array; what embeds other keys goes through
  * the encoder. Every shape here is prefix-free within its space (rule PF): rows end in one family
- * byte behind self-delimiting columns, embedded keys are escaped and terminated, and tags that differ
- * in length (abort span entries, log entries) differ in their tag byte first.
+ * byte behind self-delimiting columns, embedded keys are escaped and terminated, and tags that
+ * differ in length (abort span entries, log entries) differ in their tag byte first.
  */
 #include "node/base/invariant.h"
 #include "node/storage/key/key_internal.h"
@@ -12,7 +12,7 @@
 #define RAFT_LEAD  'R'
 #define STORE_LEAD 'S'
 
-/* ---- rows ------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 void key_enc_index(struct key_enc *e, uint64_t table_id, uint64_t index_id)
 {
@@ -52,7 +52,7 @@ struct status key_row_split(struct bytes key, struct bytes *row_prefix, uint32_t
     return OK;
 }
 
-/* ---- by range id ------------------------------------------------------------------------------ */
+/* ---- by range id ----------------------------------------------------------------------------- */
 
 struct bytes key_range_record(uint8_t out[KEY_RANGE_ID_SIZE], range_id r, enum key_range_tag tag)
 {
@@ -70,7 +70,7 @@ void key_enc_abort_span(struct key_enc *e, range_id r, struct uuid txn)
     key_enc_raw(e, bytes_of(txn.b, sizeof(txn.b)));
 }
 
-/* ---- local, locks, meta, system ----------------------------------------------------------------- */
+/* ---- local, locks, meta, system -------------------------------------------------------------- */
 
 void key_enc_local(struct key_enc *e, struct bytes anchor, enum key_local_tag tag)
 {
@@ -130,7 +130,7 @@ void key_enc_system(struct key_enc *e, enum key_system_tag tag)
     key_enc_byte(e, (uint8_t)tag);
 }
 
-/* ---- the raft family ---------------------------------------------------------------------------- */
+/* ---- the raft family ------------------------------------------------------------------------- */
 
 struct bytes key_raft(uint8_t out[KEY_RAFT_SIZE], range_id r, enum key_raft_tag tag)
 {

@@ -1,8 +1,9 @@
 /*
  * row.c -- see row.h.
  *
- * The id of a column is stored as the distance to the one before, so that most headers are one byte.
- * The kind says how long the payload is; readers with an older descriptor skip what they do not know.
+ * The id of a column is stored as the distance to the one before, so that most headers are one
+ * byte. The kind says how long the payload is; readers with an older descriptor skip what they do
+ * not know.
  */
 #include "node/storage/key/row.h"
 
@@ -11,7 +12,7 @@
 
 static uint64_t zigzag(int64_t v)
 {
-    return (uint64_t)v << 1 ^ (uint64_t)(v >> 63);
+    return v < 0 ? ~((uint64_t)v << 1) : (uint64_t)v << 1;
 }
 
 static int64_t unzigzag(uint64_t v)

@@ -79,5 +79,6 @@ static inline void key_row_dec_init(struct key_row_dec *d, struct bytes row)
     *d = (struct key_row_dec){reader_of(row), 0};
 }
 
-/* The next column, its bytes borrowed from the row. False at the end, or with d->r.bad on damage. */
+/* The next column, its bytes borrowed from the row. False at the end, or with d->r.bad
+ * on damage. */
 NOYIELD bool key_row_next(struct key_row_dec *d, struct key_row_column *out);

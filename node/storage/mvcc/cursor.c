@@ -135,8 +135,8 @@ static struct status op_of(struct mvcc_writer *w, struct bytes key, struct bytes
     return OK;
 }
 
-/* The batch comes first: an op in a list always describes bytes that are in the batch. Out of memory
- * in between, the caller gives up the batch as a whole. */
+/* The batch comes first: an op in a list always describes bytes that are in the batch. Out of
+ * memory in between, the caller gives up the batch as a whole. */
 struct status mvcc__emit_put(struct mvcc_writer *w, struct bytes key, struct bytes phys,
                              struct bytes value)
 {
@@ -170,7 +170,7 @@ struct status mvcc__emit_delete(struct mvcc_writer *w, struct bytes key, struct 
     return OK;
 }
 
-/* ---- the cursor -------------------------------------------------------------------------------- */
+/* ---- the cursor ------------------------------------------------------------------------------ */
 
 static struct status point_iter(struct mvcc_reader *r, struct engine_iter **out)
 {

@@ -8,8 +8,8 @@
  * Reads never wait and never guess: what stands in the way (locks of others, values inside the
  * uncertainty interval, versions too new for a write) comes back in a struct mvcc_conflict, and the
  * caller in node/range waits, pushes or restarts. A status other than OK means that the engine or
- * the bytes failed, or STATUS_WOULD_BLOCK: the read wanted the disk in ENGINE_TIER_CACHE; repeat the
- * whole call with a reader of ENGINE_TIER_ANY on a thread that may block.
+ * the bytes failed, or STATUS_WOULD_BLOCK: the read wanted the disk in ENGINE_TIER_CACHE; repeat
+ * the whole call with a reader of ENGINE_TIER_ANY on a thread that may block.
  *
  * Writers append to a struct engine_batch. They see the engine and what they themselves have put
  * into the same struct mvcc_writer (point operations only: a scan does not see the batch).
@@ -80,7 +80,7 @@ struct mvcc_lock {
 enum mvcc_conflict_kind {
     MVCC_CONFLICT_NONE,
     MVCC_CONFLICT_LOCKED,    /* locks[]: others' locks. */
-    MVCC_CONFLICT_UNCERTAIN, /* ts, local_ts: a version that may have been written before we read. */
+    MVCC_CONFLICT_UNCERTAIN, /* ts, local_ts: a version perhaps written before we read. */
     MVCC_CONFLICT_TOO_OLD,   /* ts: a version of this key at or above the write. */
     MVCC_CONFLICT_CONDITION, /* found, actual, ts: what a conditional write met instead. */
     MVCC_CONFLICT_REPLAY,    /* A repeated write (same seq) with another value, or a stale epoch. */
@@ -97,12 +97,12 @@ struct mvcc_conflict {
     uint32_t lock_count;
 };
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /*
- * A consistent view: of `snap` if given, otherwise each iterator's view is that of its first use. It
- * keeps its iterators open between calls (opening one costs as much as a seek), so it is a matter
- * of one request and pins memory while it lives. Fields belong to mvcc.
+ * A consistent view: of `snap` if given, otherwise each iterator's view is that of its first use.
+ * It keeps its iterators open between calls (opening one costs as much as a seek), so it is a
+ * matter of one request and pins memory while it lives. Fields belong to mvcc.
  */
 struct mvcc_reader {
     struct engine *engine;
@@ -143,8 +143,8 @@ NOYIELD NODISCARD struct status mvcc_get(struct mvcc_reader *r, struct bytes key
                                          const struct mvcc_read *opt, struct arena *arena,
                                          struct mvcc_value *out, struct mvcc_conflict *conflict);
 
-/* Called per row in scan order; the bytes are borrowed until it returns. A status other than OK ends
- * the scan with it. */
+/* Called per row in scan order; the bytes are borrowed until it returns. A status other than OK
+ * ends the scan with it. */
 typedef struct status mvcc_row_fn(void *ctx, struct bytes key, struct bytes value, struct hts ts);
 
 struct mvcc_scan {
@@ -171,9 +171,9 @@ NOYIELD NODISCARD struct status mvcc_scan(struct mvcc_reader *r, const struct mv
                                           struct mvcc_conflict *conflict);
 
 /*
- * May the reads of a transaction in [start, end) move from `from` to `to`? Conflict LOCKED: an intent
- * of another transaction with a timestamp in (from, to]; TOO_OLD: a committed version there. For a
- * single key pass end empty.
+ * May the reads of a transaction in [start, end) move from `from` to `to`? Conflict LOCKED: an
+ * intent of another transaction with a timestamp in (from, to]; TOO_OLD: a committed version there.
+ * For a single key pass end empty.
  */
 NOYIELD NODISCARD struct status mvcc_refresh(struct mvcc_reader *r, struct bytes start,
                                              struct bytes end, struct hts from, struct hts to,
@@ -194,7 +194,7 @@ NOYIELD NODISCARD struct status mvcc_lock_get(struct mvcc_reader *r, struct byte
                                               struct arena *arena, struct mvcc_lock *out,
                                               bool *found);
 
-/* ---- writing ---------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 /* Counts of a span as differences; they add up to what a recount of the span would give. */
 struct mvcc_stats {
@@ -277,7 +277,8 @@ NOYIELD NODISCARD struct status mvcc_writer_get(struct mvcc_writer *w, struct by
                                                 const struct mvcc_read *opt, struct mvcc_value *out,
                                                 struct mvcc_conflict *conflict);
 
-/* Stores a replicated SHARED or EXCLUSIVE lock. Conflict LOCKED when somebody else's is in the way. */
+/* Stores a replicated SHARED or EXCLUSIVE lock. Conflict LOCKED when somebody else's is in
+ * the way. */
 NOYIELD NODISCARD struct status mvcc_lock(struct mvcc_writer *w, struct bytes key,
                                           enum mvcc_strength strength, const struct mvcc_txn *txn,
                                           struct mvcc_conflict *conflict);
@@ -297,7 +298,8 @@ struct mvcc_resolve {
     uint32_t ignored_count;
 };
 
-/* Resolves the locks of a transaction on a key; nothing to do is OK. *resolved: an INTENT was there. */
+/* Resolves the locks of a transaction on a key; nothing to do is OK. *resolved: an INTENT was
+ * there. */
 NOYIELD NODISCARD struct status mvcc_resolve(struct mvcc_writer *w, struct bytes key,
                                              const struct mvcc_resolve *how, bool *resolved);
 
@@ -319,12 +321,12 @@ NOYIELD NODISCARD struct status mvcc_query_intent(struct mvcc_writer *w, struct 
                                                   struct hts ts, enum mvcc_intent_state *out,
                                                   struct hts *intent_ts);
 
-/* Deletes what no reader at or above `threshold` can see: all versions of `key` below the newest one
- * at or below it, and that one too if it is a tombstone. Intents are never touched. */
+/* Deletes what no reader at or above `threshold` can see: all versions of `key` below the newest
+ * one at or below it, and that one too if it is a tombstone. Intents are never touched. */
 NOYIELD NODISCARD struct status mvcc_gc(struct mvcc_writer *w, struct bytes key,
                                         struct hts threshold, uint32_t *deleted);
 
-/* ---- stored forms ------------------------------------------------------------------------------ */
+/* ---- stored forms ---------------------------------------------------------------------------- */
 
 enum mvcc_flags {
     MVCC_FLAG_TOMBSTONE = 1,

@@ -9,7 +9,7 @@
 
 #define MVCC_STACK_KEY 512 /* Longer physical keys are built in the arena. */
 
-/* ---- stored locks ----------------------------------------------------------------------------- */
+/* ---- stored locks ---------------------------------------------------------------------------- */
 
 /* A decoded lock and its earlier values, still encoded. */
 struct mvcc__lock {
@@ -49,7 +49,7 @@ NOYIELD NODISCARD struct status mvcc__conflict_add(struct arena *arena, const st
 /* Does a lock of strength `held` keep out a request of another transaction for `want`? */
 NOYIELD bool mvcc__excludes(enum mvcc_strength held, enum mvcc_strength want);
 
-/* ---- what a writer has put into its batch --------------------------------------------------------- */
+/* ---- what a writer has put into its batch ---------------------------------------------------- */
 
 /* A change of one physical key: the newest one per key. Offsets into the batch. */
 struct mvcc__op {
@@ -73,7 +73,7 @@ NOYIELD NODISCARD struct status mvcc__emit_put(struct mvcc_writer *w, struct byt
 NOYIELD NODISCARD struct status mvcc__emit_delete(struct mvcc_writer *w, struct bytes key,
                                                   struct bytes phys);
 
-/* ---- point cursor --------------------------------------------------------------------------------- */
+/* ---- point cursor ---------------------------------------------------------------------------- */
 
 /* Walks the versions of one key, or the locks on one key, through the overlay. Only one cursor of a
  * reader is in use at a time: they share its iterator. */
@@ -95,7 +95,7 @@ NOYIELD NODISCARD struct status mvcc__cursor_seek(struct mvcc__cursor *c, struct
                                                   struct bytes target);
 NOYIELD NODISCARD struct status mvcc__cursor_next(struct mvcc__cursor *c);
 
-/* ---- physical keys ---------------------------------------------------------------------------------- */
+/* ---- physical keys --------------------------------------------------------------------------- */
 
 /* key | ts, in `stack` if it fits, else in the arena. */
 NOYIELD NODISCARD struct status mvcc__version_key(struct arena *arena,
@@ -111,7 +111,7 @@ NOYIELD NODISCARD struct status mvcc__lock_bound(struct arena *arena, struct byt
 /* Errors: STATUS_INVALID. */
 NOYIELD NODISCARD struct status mvcc__check_key(struct bytes key);
 
-/* ---- reading shared by readers and writers ------------------------------------------------------------ */
+/* ---- reading shared by readers and writers --------------------------------------------------- */
 
 NOYIELD NODISCARD struct status mvcc__get(struct mvcc_reader *r, struct mvcc__overlay overlay,
                                           struct bytes key, const struct mvcc_read *opt,

@@ -1,22 +1,23 @@
 /*
  * read.c -- point reads and the judgement on a single key that point reads and scans share.
  *
- * A key is read in two steps. Its INTENT lock first: whose is it, and what does it make of the version
- * at its timestamp? Then its versions from the newest that matters downwards, until one is taken.
+ * A key is read in two steps. Its INTENT lock first: whose is it, and what does it make of the
+ * version at its timestamp? Then its versions from the newest that matters downwards, until one is
+ * taken.
  *
  *   lock on the key             what the reader sees
  *   none                        versions
- *   own, same epoch             its newest write with seq <= ours that is not rolled back: the version
- *                               at the lock's timestamp, or one of the lock's history; if all are
- *                               rolled back, the versions below
+ *   own, same epoch             its newest write with seq <= ours that is not rolled back: the
+ *                               version at the lock's timestamp, or one of the lock's history; if
+ *                               all are rolled back, the versions below
  *   own, older epoch            the versions below: that attempt is void
  *   own, newer epoch            REPLAY: we are a message from an abandoned attempt
  *   other, ts <= ours           LOCKED, unless told to read below
  *   other, uncertain            LOCKED likewise
  *   other, later                the versions below
  *
- * Both steps are one seek each on one iterator in prefix mode, so a key without a lock costs a filter
- * probe for the lock and a seek for the version.
+ * Both steps are one seek each on one iterator in prefix mode, so a key without a lock costs a
+ * filter probe for the lock and a seek for the version.
  */
 #include "node/base/invariant.h"
 #include "node/storage/mvcc/read_internal.h"
@@ -147,7 +148,7 @@ struct status mvcc__conflict_at(struct arena *arena, enum mvcc_conflict_kind kin
     return bytes_dup(arena, key, &c->key);
 }
 
-/* ---- one key ------------------------------------------------------------------------------------ */
+/* ---- one key --------------------------------------------------------------------------------- */
 
 /* The first step. What is kept of the lock is copied, because the second moves the iterator. */
 static struct status get_intent(struct mvcc_reader *r, struct mvcc__overlay overlay,

@@ -1,13 +1,13 @@
 /*
  * resolve.c -- what becomes of intents, and of versions nobody can read any more.
  *
- * Committing keeps the version where it is, or moves it to the commit timestamp; the clock reading at
- * which it was first written stays with it, because a reader judges its uncertainty by that. When the
- * last writes to the key were rolled back to a savepoint, the newest surviving one of the history is
- * what commits. Aborting removes version and lock. Everything here may be repeated.
+ * Committing keeps the version where it is, or moves it to the commit timestamp; the clock reading
+ * at which it was first written stays with it, because a reader judges its uncertainty by that.
+ * When the last writes to the key were rolled back to a savepoint, the newest surviving one of the
+ * history is what commits. Aborting removes version and lock. Everything here may be repeated.
  *
- * Commits below the intent's timestamp and intents of a later epoch than the commit's cannot be: they
- * are reported as damage rather than resolved either way.
+ * Commits below the intent's timestamp and intents of a later epoch than the commit's cannot be:
+ * they are reported as damage rather than resolved either way.
  */
 #include "node/base/invariant.h"
 #include "node/storage/mvcc/write_internal.h"
@@ -171,7 +171,8 @@ static struct status resolve_intent(struct mvcc_writer *w, struct bytes key,
                                           : push_intent(w, key, &s, how);
 }
 
-/* A pending transaction keeps its plain locks, unless they were taken in what it has rolled back. */
+/* A pending transaction keeps its plain locks, unless they were taken in what it has
+ * rolled back. */
 static bool plain_lock_goes(const struct held_locks *held, enum mvcc_strength strength,
                             const struct mvcc_resolve *how)
 {
@@ -199,7 +200,7 @@ struct status mvcc_resolve(struct mvcc_writer *w, struct bytes key, const struct
     return resolve_intent(w, key, &held, how);
 }
 
-/* ---- spans --------------------------------------------------------------------------------------- */
+/* ---- spans ----------------------------------------------------------------------------------- */
 
 static struct status open_lock_span(struct mvcc_writer *w, struct bytes start, struct bytes end,
                                     struct engine_iter **out)
@@ -254,7 +255,7 @@ out:
     return st;
 }
 
-/* ---- questions ----------------------------------------------------------------------------------- */
+/* ---- questions ------------------------------------------------------------------------------- */
 
 struct status mvcc_query_intent(struct mvcc_writer *w, struct bytes key, struct uuid txn,
                                 uint32_t epoch, uint32_t seq, struct hts ts,
@@ -279,7 +280,7 @@ struct status mvcc_query_intent(struct mvcc_writer *w, struct bytes key, struct 
     return OK;
 }
 
-/* ---- garbage ------------------------------------------------------------------------------------- */
+/* ---- garbage --------------------------------------------------------------------------------- */
 
 struct gc_walk {
     struct hts threshold;
@@ -303,7 +304,8 @@ static bool is_garbage(struct gc_walk *g, const struct mvcc__held *held)
     return (held->v.flags & MVCC_FLAG_TOMBSTONE) != 0;
 }
 
-/* The cursor's bytes may stand in the batch, so garbage is collected first and deleted afterwards. */
+/* The cursor's bytes may stand in the batch, so garbage is collected first and
+ * deleted afterwards. */
 static struct status gc_collect(struct mvcc_writer *w, struct bytes key, struct gc_walk *g,
                                 struct buf *garbage)
 {

@@ -1,16 +1,17 @@
 /*
  * scan.c -- ranges of keys, forward and backward, and the walks over the lock table.
  *
- * Two iterators run side by side: one over the versions of the span, one over its locks. Locks are few,
- * so the second usually ends at once; it is moved only when the first has reached its next key. An
- * intent always has a version, hence no lock is passed unseen.
+ * Two iterators run side by side: one over the versions of the span, one over its locks. Locks are
+ * few, so the second usually ends at once; it is moved only when the first has reached its next
+ * key. An intent always has a version, hence no lock is passed unseen.
  *
- * Forward, the versions of a key come newest first and the first that is taken is delivered in place,
- * without a copy. Backward they come oldest first: the best so far is copied to a buffer that all rows
- * of the scan share, and after BACK_STEPS_MAX steps a seek finds the right version instead.
+ * Forward, the versions of a key come newest first and the first that is taken is delivered in
+ * place, without a copy. Backward they come oldest first: the best so far is copied to a buffer
+ * that all rows of the scan share, and after BACK_STEPS_MAX steps a seek finds the right version
+ * instead.
  *
- * Superseded versions are stepped over up to SKIP_STEPS_MAX times (a step is a tenth of a seek), then
- * a seek leaps to the next key.
+ * Superseded versions are stepped over up to SKIP_STEPS_MAX times (a step is a tenth of a seek),
+ * then a seek leaps to the next key.
  */
 #include "node/base/invariant.h"
 #include "node/storage/mvcc/read_internal.h"
@@ -58,7 +59,7 @@ static struct status load_key(struct scan_state *s)
     return set_buf(&s->key, user);
 }
 
-/* ---- locks -------------------------------------------------------------------------------------- */
+/* ---- locks ----------------------------------------------------------------------------------- */
 
 /* Moves the lock iterator to the INTENT of `key`, or beyond the key if there is none. */
 static struct status find_lock(struct scan_state *s, struct bytes key, struct mvcc__lock *l,
@@ -138,7 +139,7 @@ static struct status scan_intent(struct scan_state *s, struct mvcc__intent *inte
     return OK;
 }
 
-/* ---- rows --------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 static struct status deliver(struct scan_state *s, struct bytes value, struct hts ts)
 {
@@ -261,7 +262,7 @@ static struct status scan_forward(struct scan_state *s)
     return engine_iter_status(s->data);
 }
 
-/* ---- backward ----------------------------------------------------------------------------------- */
+/* ---- backward -------------------------------------------------------------------------------- */
 
 /* Too many versions to walk: seek the newest that matters, and afterwards to the key before. */
 static struct status take_by_seek(struct scan_state *s, const struct mvcc__intent *intent)
@@ -276,8 +277,8 @@ static struct status take_by_seek(struct scan_state *s, const struct mvcc__inten
     return engine_iter_status(s->data);
 }
 
-/* From the oldest version upwards; the last one that would be taken wins. Leaves the iterator on the
- * key before. */
+/* From the oldest version upwards; the last one that would be taken wins. Leaves the iterator on
+ * the key before. */
 static struct status take_backward(struct scan_state *s, const struct mvcc__intent *intent)
 {
     const struct bytes key = buf_bytes(&s->key);
@@ -332,7 +333,7 @@ static struct status scan_backward(struct scan_state *s)
     return engine_iter_status(s->data);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static struct status open_span(struct mvcc_reader *r, struct bytes start, struct bytes end,
                                struct engine_iter **out)
@@ -409,7 +410,7 @@ out:
     return st;
 }
 
-/* ---- refreshing --------------------------------------------------------------------------------- */
+/* ---- refreshing ------------------------------------------------------------------------------ */
 
 /* A version in the window is a conflict unless it is our own provisional one. */
 static struct status judge_refresh(struct mvcc_reader *r, struct bytes key, struct hts ts,
@@ -515,7 +516,7 @@ out:
     return st;
 }
 
-/* ---- locks of a span ------------------------------------------------------------------------------ */
+/* ---- locks of a span ------------------------------------------------------------------------- */
 
 /* Adds what is in the way; *more when it no longer fits. */
 static struct status add_lock(const struct mvcc_lock *l, enum mvcc_strength want,

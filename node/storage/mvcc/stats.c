@@ -1,8 +1,8 @@
 /*
  * stats.c -- counting a span from scratch.
  *
- * Writers keep the counts of a range by differences. This is the other way to the same numbers: for the
- * halves of a split, and for the checks that the differences are right.
+ * Writers keep the counts of a range by differences. This is the other way to the same numbers: for
+ * the halves of a split, and for the checks that the differences are right.
  */
 #include "node/base/invariant.h"
 #include "node/storage/mvcc/mvcc_internal.h"

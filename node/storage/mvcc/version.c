@@ -1,10 +1,10 @@
 /*
  * version.c -- the stored forms of versions and locks.
  *
- * A version's value: flags(1) [local_ts(12)] [checksum(4)] payload. The checksum covers the user key
- * too: a block that the engine returns for the wrong key is noticed. It leaves out the timestamp,
- * because an intent moves when it is pushed or committed. The local timestamp is stored only when it
- * is below the version's: equal ones say nothing new.
+ * A version's value: flags(1) [local_ts(12)] [checksum(4)] payload. The checksum covers the user
+ * key too: a block that the engine returns for the wrong key is noticed. It leaves out the
+ * timestamp, because an intent moves when it is pushed or committed. The local timestamp is stored
+ * only when it is below the version's: equal ones say nothing new.
  *
  * A lock's value (strength and transaction are in its key):
  *   form(1) iso(1) epoch seq priority (varints) write_ts(12) min_ts(12) anchor count history...
@@ -74,7 +74,7 @@ struct status mvcc_version_encode(struct buf *b, struct bytes key, struct hts ts
     return buf_append_bytes(b, v->payload);
 }
 
-/* ---- locks ------------------------------------------------------------------------------------ */
+/* ---- locks ----------------------------------------------------------------------------------- */
 
 bool mvcc__history_next(struct reader *rest, struct mvcc__old *out)
 {
@@ -242,7 +242,7 @@ bool mvcc__excludes(enum mvcc_strength held, enum mvcc_strength want)
     return true;
 }
 
-/* ---- physical keys ------------------------------------------------------------------------------ */
+/* ---- physical keys --------------------------------------------------------------------------- */
 
 struct status mvcc__check_key(struct bytes key)
 {

@@ -5,11 +5,11 @@
  * this order:
  *   1. locks of others are in the way                       -> LOCKED
  *   2. our own intent is of a newer epoch                    -> REPLAY
- *   3. our own intent has seen this sequence number already  -> done before, or REPLAY if it differs
- *   4. a committed version is newer than the write may bear  -> TOO_OLD, or lay it just above (bump)
+ *   3. our own intent has seen this sequence number already  -> done, or REPLAY if it differs
+ *   4. a committed version is newer than the write may bear  -> TOO_OLD, or lay it above (bump)
  *   5. the condition on the value does not hold              -> CONDITION
- * and only then touches the batch. A bare write moves above a newer version and lets the transaction
- * refresh; a conditional one has based its answer on what it read, and cannot.
+ * and only then touches the batch. A bare write moves above a newer version and lets the
+ * transaction refresh; a conditional one has based its answer on what it read, and cannot.
  *
  * INVARIANTs: 1. a key has at most one INTENT lock, and exactly one version at its timestamp, the
  * newest of the key (I-1.5); 2. an intent never moves to a lower timestamp.
@@ -77,7 +77,7 @@ struct status mvcc__encode_lock(struct arena *arena, const struct mvcc__lock *l,
     return OK;
 }
 
-/* ---- what stands at the key --------------------------------------------------------------------- */
+/* ---- what stands at the key ------------------------------------------------------------------ */
 
 /* Goes over all locks on the key: others' into the conflict, our own INTENT into the state. */
 static struct status look_at_locks(struct mvcc_writer *w, struct bytes key,
@@ -164,7 +164,7 @@ struct status mvcc__look(struct mvcc_writer *w, struct bytes key, enum mvcc_stre
     return conflict->kind != MVCC_CONFLICT_NONE ? OK : mvcc__look_at_versions(w, key, overlay, s);
 }
 
-/* ---- counting ------------------------------------------------------------------------------------ */
+/* ---- counting -------------------------------------------------------------------------------- */
 
 void mvcc_stats_add(struct mvcc_stats *s, const struct mvcc_stats *d)
 {
@@ -221,7 +221,7 @@ void mvcc__count_intent(struct mvcc_writer *w, struct bytes key, size_t stored_l
     }
 }
 
-/* ---- deciding ------------------------------------------------------------------------------------ */
+/* ---- deciding -------------------------------------------------------------------------------- */
 
 struct put_plan {
     const struct mvcc_write *op;
@@ -371,7 +371,7 @@ static struct status decide(struct mvcc_writer *w, struct put_plan *p, struct mv
     return OK;
 }
 
-/* ---- laying -------------------------------------------------------------------------------------- */
+/* ---- laying ---------------------------------------------------------------------------------- */
 
 static struct mvcc__lock new_lock(const struct put_plan *p)
 {
@@ -498,7 +498,7 @@ struct status mvcc_put(struct mvcc_writer *w, const struct mvcc_write *op, struc
     return lay(w, &p);
 }
 
-/* ---- locks --------------------------------------------------------------------------------------- */
+/* ---- locks ----------------------------------------------------------------------------------- */
 
 /* The stored lock of this transaction and strength, decoded, and how long it was. */
 static struct status own_lock(struct mvcc_writer *w, struct bytes key, struct bytes phys,

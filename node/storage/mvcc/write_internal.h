@@ -22,8 +22,8 @@ struct mvcc__state {
     struct mvcc__held committed;   /* The newest other one. */
 };
 
-/* Reads locks and newest versions. Others' locks that exclude `want` go into the conflict; the versions
- * are not read then. */
+/* Reads locks and newest versions. Others' locks that exclude `want` go into the conflict; the
+ * versions are not read then. */
 NOYIELD NODISCARD struct status mvcc__look(struct mvcc_writer *w, struct bytes key,
                                            enum mvcc_strength want, const struct uuid *txn,
                                            struct mvcc__state *s, struct mvcc_conflict *conflict);
@@ -41,7 +41,8 @@ NOYIELD NODISCARD struct status mvcc__encode_version(struct arena *arena, struct
 NOYIELD NODISCARD struct status mvcc__encode_lock(struct arena *arena, const struct mvcc__lock *l,
                                                   const struct mvcc__old *add, struct bytes *out);
 
-/* Both keep count of versions, not of what is newest. The payload of `v` must not stand in the batch. */
+/* Both keep count of versions, not of what is newest. The payload of `v` must not stand in the
+ * batch. */
 NOYIELD NODISCARD struct status mvcc__lay_version(struct mvcc_writer *w, struct bytes key,
                                                   struct hts ts, const struct mvcc_version *v,
                                                   struct mvcc__held *laid);

@@ -126,7 +126,7 @@ TEST(engine_batch, append_checks_first)
     engine_batch_deinit(&to);
 }
 
-/* ---- the twins against each other ------------------------------------------------------------- */
+/* ---- the twins against each other ------------------------------------------------------------ */
 
 struct twins {
     char path[64];
@@ -363,7 +363,7 @@ TEST(engine, both_give_the_same_answers)
     }
 }
 
-/* ---- the twin's disk --------------------------------------------------------------------------- */
+/* ---- the twin's disk ------------------------------------------------------------------------- */
 
 static bool holds(struct engine *e, const char *key)
 {
@@ -483,7 +483,7 @@ TEST(memdisk, unsynced_writes_are_bounded)
     memdisk_destroy(d);
 }
 
-/* ---- RocksDB's own troubles -------------------------------------------------------------------- */
+/* ---- RocksDB's own troubles ------------------------------------------------------------------ */
 
 struct store {
     char path[64];
@@ -726,7 +726,7 @@ TEST(rocksdb, cold_read_would_block)
     store_deinit(&s);
 }
 
-/* ---- iterators ---------------------------------------------------------------------------------- */
+/* ---- iterators ------------------------------------------------------------------------------- */
 
 TEST(engine, prefix_iterators_refuse_to_go_back)
 {

@@ -1,9 +1,9 @@
 /*
  * test_key.c -- the order of keys against PostgreSQL's order, written down here a second time.
  *
- * For each type a set of boundary and random values is encoded, and all pairs are compared: memcmp of
- * the keys must agree with the model's comparison in both directions, equal values must have equal
- * keys, and no key may be a prefix of another (rule PF).
+ * For each type a set of boundary and random values is encoded, and all pairs are compared: memcmp
+ * of the keys must agree with the model's comparison in both directions, equal values must have
+ * equal keys, and no key may be a prefix of another (rule PF).
  */
 #include <float.h>
 #include <math.h>
@@ -106,7 +106,7 @@ static bool bool_same(struct reader *r, enum key_order o, struct arena *arena,
     return key_dec_bool(r, o) == (v->i != 0);
 }
 
-/* ---- float: PostgreSQL's NaN equals itself and is above everything ------------------------------ */
+/* ---- float: PostgreSQL's NaN equals itself and is above everything --------------------------- */
 
 static void float_make(struct rng *r, struct value *v, size_t index)
 {
@@ -290,7 +290,7 @@ static int collated_cmp(const struct value *a, const struct value *b)
     return a->len != b->len ? cmp_i64((int64_t)a->len, (int64_t)b->len) : string_cmp(a, b);
 }
 
-/* ---- uuid, interval, timetz, inet --------------------------------------------------------------- */
+/* ---- uuid, interval, timetz, inet ------------------------------------------------------------ */
 
 static void uuid_make(struct rng *r, struct value *v, size_t index)
 {
@@ -446,7 +446,7 @@ static bool inet_same(struct reader *r, enum key_order o, struct arena *arena,
     return family == v->i && len == v->j && memcmp(addr, v->s, v->len) == 0;
 }
 
-/* ---- arrays of small integers and NULLs --------------------------------------------------------- */
+/* ---- arrays of small integers and NULLs ------------------------------------------------------ */
 
 static void array_make(struct rng *r, struct value *v, size_t index)
 {
@@ -471,7 +471,7 @@ static void array_enc(struct key_enc *e, enum key_order o, const struct value *v
     key_enc_array_end(e, o, mark);
 }
 
-/* ---- the frame -------------------------------------------------------------------------------- */
+/* ---- the frame ------------------------------------------------------------------------------- */
 
 static const struct type_case cases[] = {
     {"bool", bool_make, bool_enc, int_cmp, bool_same, KEY_KIND_BOOL},
@@ -627,7 +627,7 @@ TEST(key, order_is_that_of_postgresql_for_every_type)
     }
 }
 
-/* ---- the building blocks ------------------------------------------------------------------------ */
+/* ---- the building blocks --------------------------------------------------------------------- */
 
 TEST(key, uvar_is_ordered_and_canonical)
 {
@@ -752,7 +752,7 @@ TEST(key, nesting_is_bounded)
     EXPECT_FALSE(key_dec_skip(&r));
 }
 
-/* ---- rows and records --------------------------------------------------------------------------- */
+/* ---- rows and records ------------------------------------------------------------------------ */
 
 static struct bytes row_key(uint8_t *mem, size_t cap, uint32_t family)
 {

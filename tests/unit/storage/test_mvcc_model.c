@@ -1,8 +1,8 @@
 /*
  * test_mvcc_model.c -- random histories against the naive model, on both engines.
  *
- * A step is one batch of a few writes, compared one by one, then applied; after it every kind of read
- * is compared, and the counts kept by differences with a recount.
+ * A step is one batch of a few writes, compared one by one, then applied; after it every kind of
+ * read is compared, and the counts kept by differences with a recount.
  */
 #include <stdlib.h>
 
@@ -67,7 +67,7 @@ static void start_txn(struct world *w, int t)
     txn->min_ts = txn->read_ts;
 }
 
-/* ---- comparing writes --------------------------------------------------------------------------- */
+/* ---- comparing writes ------------------------------------------------------------------------ */
 
 static struct mvcc_write random_write(struct world *w, uint32_t key, int who)
 {
@@ -223,7 +223,7 @@ static void change_txn(struct world *w)
     txn->write_ts = hts_max(txn->write_ts, txn->read_ts);
 }
 
-/* ---- comparing reads ---------------------------------------------------------------------------- */
+/* ---- comparing reads ------------------------------------------------------------------------- */
 
 static struct mvcc_read random_read(struct world *w, int who)
 {
@@ -426,7 +426,7 @@ static bool compare_query(struct world *w, struct mvcc_writer *writer)
            got == model_query(&w->model, key, who, epoch, seq, ts);
 }
 
-/* ---- histories ---------------------------------------------------------------------------------- */
+/* ---- histories ------------------------------------------------------------------------------- */
 
 static bool compare_stats(struct world *w, struct mvcc_reader *r)
 {
