@@ -315,6 +315,7 @@ static MAYYIELD struct status retry(struct session *s, struct portal *portal, bo
         }
         TRY(run__backoff(s, tries));
         rewind_portal(portal);
+        TRY(prepared__refresh(s, portal->p, err)); /* Leases may be what it was about. */
         st = run__portal(s, portal, 0, false, err);
         s->block.executions++;
         s->block.replay = portal;

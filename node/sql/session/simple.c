@@ -34,7 +34,9 @@ static MAYYIELD struct status run_prepared(struct session *s, struct prepared *p
     TRY(run__unnamed(s, p, &portal));
     s->block.single = single && s->block.state == BLOCK_IMPLICIT;
     st = run__portal(s, portal, 0, true, err);
-    s->block.executions++;
+    if (s->block.state != BLOCK_NONE) {
+        s->block.executions++;
+    }
     return st;
 }
 
@@ -45,6 +47,9 @@ static MAYYIELD struct status run_next(struct simple *q)
     struct status st = OK;
 
     if (q->p->many == NULL) {
+        if (q->tries > 0) { /* Its leases may be what the conflict was about. */
+            TRY(prepared__refresh(s, q->p, q->err));
+        }
         return run_prepared(s, q->p, true, q->err);
     }
     if (s->block.state == BLOCK_FAILED && q->p->many[q->next]->kind != AST_STMT_TXN) {
