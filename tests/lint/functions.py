@@ -58,17 +58,41 @@ def _check_header(source):
                           f"{f.name}() says neither NOYIELD nor MAYYIELD")
 
 
+def _wrong_calls(source, public, fields):
+    """(function, name, line) of each call that may yield from a function that may not."""
+    local = _local_marks(source)
+    for f in source.functions:
+        if (local.get(f.name) or f.mark or public.get(f.name)) == "MAYYIELD":
+            continue
+        for name, line, through_field in source.calls(f):
+            mark = fields.get(name) if through_field else local.get(name, public.get(name))
+            if mark == "MAYYIELD":
+                yield f, name, line
+
+
 def check_yields(tree):
     public, fields = _public_marks(tree), _field_marks(tree)
     for source in tree.sources(*_MARKED):
         if source.path.endswith(".h"):
             yield from _check_header(source)
-        local = _local_marks(source)
-        for f in source.functions:
-            if (local.get(f.name) or f.mark or public.get(f.name)) == "MAYYIELD":
-                continue
-            for name, line, through_field in source.calls(f):
-                mark = fields.get(name) if through_field else local.get(name, public.get(name))
-                if mark == "MAYYIELD":
-                    yield Finding(source.path, line, "yields",
-                                  f"{f.name}() is NOYIELD and calls {name}(), which may yield")
+        for f, name, line in _wrong_calls(source, public, fields):
+            yield Finding(source.path, line, "yields",
+                          f"{f.name}() is NOYIELD and calls {name}(), which may yield")
+
+
+def fix_yields(tree):
+    """Marks static functions that yield and say nothing. What says NOYIELD is left to a person."""
+    public, fields = _public_marks(tree), _field_marks(tree)
+    for source in tree.sources(*_MARKED):
+        while True:
+            # Both the definition and a declaration before it are marked, last one first.
+            names = {f.name for f, _, _ in _wrong_calls(source, public, fields)
+                     if f.is_static and f.mark is None}
+            lines = sorted((f.line for f in source.functions + source.prototypes
+                            if f.name in names and f.is_static and f.mark is None), reverse=True)
+            if not lines:
+                break
+            for line in lines:
+                text = source.lines[line - 1]
+                source.lines[line - 1] = text.replace("static", "MAYYIELD static", 1)
+            source = tree.rewrite(source, "\n".join(source.lines))

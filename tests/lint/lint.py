@@ -50,7 +50,7 @@ def run_rule(tree, name):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--fix", action="store_true", help="reformat first")
+    parser.add_argument("--fix", action="store_true", help="mark what yields, reformat")
     parser.add_argument("--build", default="build/debug", help="holds compile_commands.json")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("rules", nargs="*", metavar="RULE", help=", ".join(RULES))
@@ -62,6 +62,7 @@ def main():
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     tree = Tree(root, args.build, args.jobs)
     if args.fix:
+        functions.fix_yields(tree)
         tools.fix_format(tree)
     count = 0
     for name in args.rules or RULES:

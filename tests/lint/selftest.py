@@ -78,9 +78,11 @@ case("one door per library", "layers", """
 /* x */
 #include <rocksdb/c.h>
 #include <uv.h> // @layers
+#include "nodes/parsenodes.h" // @layers
 === node/sql/parse/a.c
 /* x */
 #include <pg_query.h>
+#include "nodes/parsenodes.h"
 #include <curl/curl.h> // @layers
 === tests/unit/storage/a.c
 /* x */
@@ -396,8 +398,43 @@ def run_case(about, rule, text, expect):
         return problems
 
 
+def run_fix():
+    """--fix marks static functions that yield, their callers too, and leaves what says NOYIELD."""
+    text = """
+=== node/kv/a.h
+/* x */
+#pragma once
+MAYYIELD void slow(void);
+=== node/kv/a.c
+/* x */
+static void outer(void);
+static void inner(void)
+{
+    slow();
+}
+static void outer(void)
+{
+    inner();
+}
+NOYIELD static void sworn(void)
+{
+    slow(); // @yields
+}
+"""
+    with tempfile.TemporaryDirectory() as root:
+        want = write_tree(root, text)
+        lint.functions.fix_yields(Tree(root))
+        got = {f"{f.path}:{f.line}" for f in lint.run_rule(Tree(root), "yields")}
+        with open(os.path.join(root, "node/kv/a.c"), encoding="utf-8") as f:
+            marks = f.read().count("MAYYIELD static")
+    return [] if got == want and marks == 3 else [f"--fix: {marks} marks, left {sorted(got)}"]
+
+
 def main():
     failed = skipped = 0
+    for problem in run_fix():
+        failed += 1
+        print(f"FAILED: {problem}")
     for about, rule, text, expect in CASES:
         program = PROGRAM_OF.get(rule)
         if program and not tools.have(program):
@@ -412,7 +449,7 @@ def main():
     for rule in sorted(without):
         print(f"FAILED: {rule}: has no case")
     failed += len(without)
-    print(f"{len(CASES) - failed - skipped} passed, {failed} failed")
+    print(f"{len(CASES) + 1 - failed - skipped} passed, {failed} failed")
     return 1 if failed else 0
 
 

@@ -210,6 +210,13 @@ class Tree:
             self._sources[path] = Source(self.root, path)
         return self._sources[path]
 
+    def rewrite(self, source, text):
+        """Replaces a file; returns its new Source."""
+        with open(os.path.join(self.root, source.path), "w", encoding="utf-8") as f:
+            f.write(text)
+        self._sources[source.path] = Source(self.root, source.path)
+        return self._sources[source.path]
+
     def sources(self, *tops):
         """C files, all of them or those below the given folders."""
         prefixes = tuple(t + "/" for t in tops) or ("",)
