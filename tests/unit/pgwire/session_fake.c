@@ -167,7 +167,8 @@ static bool run(struct session *s, const char *text, uint32_t from, uint32_t max
 
     if (text[0] == 0) {
         sink->done(sink, "");
-    } else if (sscanf(text, "rows %u", &n) == 1 || sscanf(text, "wide %u", &n) == 1) {
+    } else if ((sscanf(text, "rows %u", &n) == 1 || sscanf(text, "wide %u", &n) == 1) &&
+               (s->sql->size_max == 0 || n <= s->sql->size_max) && from <= n) {
         const bool wide = text[0] == 'w';
         const uint32_t left = wide ? 1 : n - from;
         const uint32_t count = max != 0 && max < left ? max : left;
@@ -251,7 +252,9 @@ static struct fake_statement *add(struct fake_statement *all, const char *name, 
     for (int i = 0; f == NULL && i < FAKE_NAMES; i++) {
         f = all[i].used ? NULL : &all[i];
     }
-    INVARIANT(f != NULL);
+    if (f == NULL) {
+        f = &all[0]; /* Full: takes the place of the first. */
+    }
     *f = (struct fake_statement){.used = true};
     (void)snprintf(f->name, sizeof(f->name), "%s", name);
     (void)snprintf(f->text, sizeof(f->text), "%s", text);
