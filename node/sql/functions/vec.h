@@ -43,6 +43,7 @@ struct lanes {
 struct batch {
     struct vec *cols;
     uint16_t cols_count;
+    uint32_t rows;      /* Above every lane: columns that are not constant hold so many. */
     struct lanes lanes; /* count 0: the end. */
 };
 
