@@ -82,19 +82,6 @@ static bool step_distinct(const struct step *s, struct program_run *r, struct ev
     return true;
 }
 
-static bool step_nullif(const struct step *s, struct program_run *r, struct eval *e)
-{
-    bool same = false;
-
-    if (r->nulls[s->a] == 0 && r->nulls[s->b] == 0 &&
-        !equal(s->func, e, r->vals[s->a], r->vals[s->b], &same)) {
-        return false;
-    }
-    r->vals[s->dst] = r->vals[s->a];
-    r->nulls[s->dst] = r->nulls[s->a] != 0 || same;
-    return true;
-}
-
 static bool step_minmax(const struct step *s, struct program_run *r, struct eval *e)
 {
     bool take_a = r->nulls[s->b] != 0;
@@ -191,8 +178,6 @@ bool program__step(struct program_run *r, const struct step *s, struct eval *e)
         return true;
     case STEP_DISTINCT:
         return step_distinct(s, r, e);
-    case STEP_NULLIF:
-        return step_nullif(s, r, e);
     case STEP_MINMAX:
         return step_minmax(s, r, e);
     case STEP_IN:

@@ -32,7 +32,6 @@ enum step_op {
     STEP_NOT,        /* dst = NOT a */
     STEP_IS,         /* dst = a IS `what` (flag: negated) */
     STEP_DISTINCT,   /* dst = a IS DISTINCT FROM b by func, an equality (flag: negated) */
-    STEP_NULLIF,     /* dst = a, or NULL where func(a, b) */
     STEP_MINMAX,     /* dst = a or b, NULL when both are; func(a, b) true chooses a */
     STEP_IN,         /* dst = a = any of list[b .. b + c); func is the equality (flag: negated) */
     STEP_AND_BEGIN,  /* narrows to a not FALSE; none left: goes to target, its AND_END */

@@ -148,8 +148,12 @@ static bool vector_call(const struct step *st, struct vector_state *s)
     return true;
 }
 
+/* Constants stand in vals since program_open(). */
 static void load(struct program_run *r, uint16_t reg, uint32_t row)
 {
+    if (reg >= r->p->inputs && reg < r->p->inputs + r->p->consts_count) {
+        return;
+    }
     r->vals[reg] = vec_get(r->regs[reg], row);
     r->nulls[reg] = vec_is_null(r->regs[reg], row);
 }
@@ -159,7 +163,7 @@ static bool vector_by_rows(const struct step *st, struct vector_state *s)
 {
     struct program_run *r = s->r;
     struct vec *out = fresh(s, st->dst);
-    const bool two = st->op == STEP_DISTINCT || st->op == STEP_NULLIF || st->op == STEP_MINMAX;
+    const bool two = st->op == STEP_DISTINCT || st->op == STEP_MINMAX;
 
     for (uint32_t k = 0; k < s->lanes.count; k++) {
         const uint32_t row = lane(&s->lanes, k);
@@ -308,7 +312,6 @@ static bool run_step(const struct step *st, struct vector_state *s, bool *jump)
     case STEP_NOT:
     case STEP_IS:
     case STEP_DISTINCT:
-    case STEP_NULLIF:
     case STEP_MINMAX:
     case STEP_IN:
         return vector_by_rows(st, s);

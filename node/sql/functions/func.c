@@ -474,6 +474,16 @@ const struct operator_desc *operator_find(oid id)
     return NULL;
 }
 
+const struct operator_desc *operator_of_func(oid func)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(operators); i++) {
+        if (operators[i].func == func) {
+            return &operators[i];
+        }
+    }
+    return NULL;
+}
+
 const struct agg_desc *agg_next(const char *name, size_t *pos)
 {
     for (; *pos < ARRAY_COUNT(aggs); (*pos)++) {

@@ -87,6 +87,9 @@ struct operator_desc {
     oid commutator; /* 0: none. */
 };
 
+/* The operator that this function implements: NULL, none. */
+NOYIELD const struct operator_desc *operator_of_func(oid func);
+
 /* Pseudo-type of operator_desc.left and right: anything that is no array. */
 #define TYPE_ANYNONARRAY ((oid)2776)
 
