@@ -134,6 +134,9 @@ static int64_t eval_unique_rowid(struct eval *e)
 {
     int64_t us = eval_clock_us(e);
 
+    if (e->view->unique_rowid != NULL) {
+        return e->view->unique_rowid(e->view->ctx);
+    }
     if (us <= e->rowid_last_us) {
         us = e->rowid_last_us + 1;
     }

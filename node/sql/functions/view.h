@@ -18,6 +18,8 @@ struct sql_view {
     int64_t statement_start_us; /* statement_timestamp(). */
     /* clock_timestamp(); NULL answers statement_start_us. */
     int64_t (*clock_us)(void *ctx);
+    /* unique_rowid(), for the hidden keys of tables; NULL makes one from clock and backend_pid. */
+    int64_t (*unique_rowid)(void *ctx);
     /* current_setting(): NULL when there is no such parameter. May be NULL itself. */
     const char *(*setting)(void *ctx, const char *name);
     void *ctx;
