@@ -4,11 +4,18 @@
  * Problem: a statement needs the schema of its tables, must not read it from the store every time,
  * and must not use it after another node has changed it and told its client so.
  *
- * Idea: a lease without a lease table. What was read at timestamp T may be used for transactions that
- * commit before T + CATALOG_LEASE_NS; the transaction layer refuses later commits
- * (txn_limit_commit_ts). Whoever changes a descriptor at timestamp C waits until C + CATALOG_LEASE_NS
- * (and the clock offset) before it answers: all older leases were read below C. Nothing is written
- * for a lease and nobody has to be asked; the price is that a change takes the length of a lease.
+ * Idea: leases by time. What was read at timestamp T may be used for transactions that commit before
+ * T + CATALOG_LEASE_NS; the transaction layer refuses later commits (txn_limit_commit_ts). Whoever
+ * changes a descriptor at timestamp C waits until C + CATALOG_LEASE_NS (and the clock offset) before
+ * it answers: all older leases were read below C. Nobody has to be asked.
+ *
+ * Most changes need not wait at all, because nobody else has used the table. So the first lease of a
+ * shard on a version leaves a record (who, which version) in the same transaction that reads the
+ * descriptor; renewals only read. The change reads the records in its own transaction: a reader that
+ * comes in between makes one of the two run again, and either the record is seen or the change is.
+ *
+ * Leases in use are renewed at half of their time by a fiber of their own, so that a statement waits
+ * for the store only when it meets a table for the first time or after a pause.
  *
  * Invariants
  *   1. valid_until of a descriptor is at most CATALOG_LEASE_NS after a timestamp at which this very
@@ -27,6 +34,7 @@
 
 #include "node/base/hash.h"
 #include "node/base/invariant.h"
+#include "node/base/log.h"
 #include "node/catalog/catalog_internal.h"
 #include "node/catalog/catalog_key.h"
 #include "node/catalog/desc_codec.h"
@@ -35,6 +43,8 @@
 #include "node/txn/txn.h"
 
 #define NAME_SEED 0x6361746c6f67u
+/* With less than this left somebody renews the lease. */
+#define RENEW_NS (CATALOG_LEASE_NS / 2)
 
 /* On the stack of the fiber that reads `name`. */
 struct fetch {
@@ -42,6 +52,17 @@ struct fetch {
     const char *name;
     struct wait_queue waiters;
 };
+
+/* Renews the lease of one entry; of its own fiber. */
+struct refresh {
+    struct list link;
+    struct catalog *c;
+    struct catalog_entry *e;
+    struct fiber *fiber;
+};
+
+static MAYYIELD struct status fetch(struct catalog *c, const char *name);
+static struct fetch *fetch_find(struct catalog *c, const char *name);
 
 static void entry_unref(struct catalog_entry *e)
 {
@@ -83,6 +104,7 @@ struct status catalog_create(struct shard *shard, struct kv *kv, struct hlc *hlc
     map_init(&c->by_name, CATALOG_CACHE_MAX);
     list_init(&c->lru);
     list_init(&c->fetches);
+    list_init(&c->refreshes);
     *out = c;
     return OK;
 }
@@ -93,6 +115,7 @@ void catalog_destroy(struct catalog *c)
         return;
     }
     INVARIANT(list_empty(&c->fetches));
+    INVARIANT(list_empty(&c->refreshes));
     while (!list_empty(&c->lru)) {
         entry_evict(c, LIST_ENTRY(c->lru.next, struct catalog_entry, link));
     }
@@ -110,9 +133,72 @@ uint64_t catalog_generation(const struct catalog *c)
     return c->generation;
 }
 
-static bool lease_is_valid(struct catalog *c, const struct catalog_entry *e)
+void catalog_stop(struct catalog *c)
 {
-    return e->current && hts_less(hclock_hts(hlc_now(c->hlc)), e->d.valid_until);
+    c->stopping = true;
+    LIST_FOREACH(it, &c->refreshes) {
+        struct refresh *r = LIST_ENTRY(it, struct refresh, link);
+
+        if (r->fiber != NULL) {
+            fiber_cancel(r->fiber);
+        }
+    }
+}
+
+bool catalog_stopped(const struct catalog *c)
+{
+    return list_empty(&c->refreshes);
+}
+
+static MAYYIELD void refresh_main(void *arg)
+{
+    struct refresh *r = arg;
+    struct catalog *c = r->c;
+
+    r->fiber = fiber_current();
+    if (!c->stopping && r->e->current && fetch_find(c, r->e->d.name) == NULL) {
+        const struct status st = fetch(c, r->e->d.name);
+
+        if (!status_ok(st) && st.code != STATUS_NOT_FOUND && st.code != STATUS_CANCELLED) {
+            LOG_WARN("catalog.lease_not_renewed", U64("table", r->e->d.id),
+                     STR("why", status_code_text(st.code)));
+        }
+    }
+    r->e->refreshing = false;
+    list_remove(&r->link);
+    entry_unref(r->e);
+    free(r);
+}
+
+static void refresh_start(struct catalog *c, struct catalog_entry *e)
+{
+    struct refresh *r = c->stopping ? NULL : calloc(1, sizeof(*r));
+
+    if (r == NULL) {
+        return; /* The next statement tries again, or waits for the read itself. */
+    }
+    r->c = c;
+    r->e = e;
+    if (!status_ok(fiber_spawn(c->shard, "catalog.refresh", refresh_main, r))) {
+        free(r);
+        return;
+    }
+    e->refreshing = true;
+    e->d.refs++;
+    list_push_back(&c->refreshes, &r->link);
+}
+
+static bool lease_is_valid(struct catalog *c, struct catalog_entry *e)
+{
+    const struct hts now = hclock_hts(hlc_now(c->hlc));
+
+    if (!e->current || !hts_less(now, e->d.valid_until)) {
+        return false;
+    }
+    if (e->d.valid_until.wall - now.wall < RENEW_NS && !e->refreshing) {
+        refresh_start(c, e);
+    }
+    return true;
 }
 
 /* The entry in the cache, its lease valid or not; NULL. */
@@ -134,7 +220,8 @@ void catalog__forget(struct catalog *c, const char *name)
 
 bool catalog_still_valid(struct catalog *c, const struct table_desc *d)
 {
-    return lease_is_valid(c, CONTAINER_OF(d, struct catalog_entry, d));
+    return lease_is_valid(c,
+                          CONTAINER_OF((struct table_desc *)(uintptr_t)d, struct catalog_entry, d));
 }
 
 struct status catalog_acquire_cached(struct catalog *c, const char *name, struct table_desc **out)
@@ -205,10 +292,7 @@ static struct status cache_install(struct catalog *c, const char *name, struct b
     }
     arena_init(&e->arena, 0);
     TRY_OUT(desc_decode(desc, &e->arena, &e->d));
-    if (strcmp(e->d.name, name) != 0) {
-        st = FAIL(STATUS_CORRUPT, "table descriptor under another name");
-        goto out;
-    }
+    INVARIANT(strcmp(e->d.name, name) == 0); /* read_and_record() looked. */
     if (old != NULL && old->d.id == e->d.id && old->d.version == e->d.version) {
         old->d.valid_until = hts_max(old->d.valid_until, valid_until);
         goto out;
@@ -232,22 +316,60 @@ out:
     return st;
 }
 
+struct bytes catalog__own_lease(const struct catalog *c, struct catalog_key *k, uint32_t id,
+                                uint32_t version)
+{
+    return catalog_key_lease(k, id, version, c->node, shard_index(c->shard));
+}
+
+/* Is our record for this version in the store? It is if we have it in the cache. */
+static bool is_recorded(struct catalog *c, const struct table_desc *d)
+{
+    const struct catalog_entry *e = cache_find(c, d->name);
+
+    return e != NULL && e->d.id == d->id && e->d.version == d->version;
+}
+
+/* Reads the descriptor; with the first lease on a version goes our record. */
+static MAYYIELD struct status read_and_record(struct catalog *c, const char *name, struct txn *t,
+                                              struct arena *arena, struct bytes *desc_out)
+{
+    struct catalog_key k;
+    struct table_desc d;
+    uint32_t id = 0;
+
+    TRY(catalog__read(t, name, arena, &id, desc_out));
+    TRY(desc_decode(*desc_out, arena, &d));
+    if (strcmp(d.name, name) != 0 || d.id != id) {
+        return FAIL(STATUS_CORRUPT, "table descriptor under another name");
+    }
+    if (!is_recorded(c, &d)) {
+        TRY(txn_put(t, catalog__own_lease(c, &k, d.id, d.version), BYTES_EMPTY));
+    }
+    return OK;
+}
+
 static MAYYIELD struct status fetch_once(struct catalog *c, const char *name, struct arena *arena)
 {
-    const struct txn_options options = {
-        .implicit = true, .read_only = true, .deadline_ns = DEADLINE_NONE};
+    const struct txn_options options = {.implicit = true, .deadline_ns = DEADLINE_NONE};
     struct bytes desc = BYTES_EMPTY;
     struct txn *t = NULL;
-    uint32_t id = 0;
     struct hts ts = HTS_ZERO;
     struct status st = OK;
 
     TRY(txn_begin(c->kv, arena, &options, &t));
-    st = catalog__read(t, name, arena, &id, &desc);
-    ts = txn_ts(t);
-    txn_rollback(t); /* Nothing to commit: all was read at one timestamp. */
-    if (st.code == STATUS_NOT_FOUND) {
-        catalog__forget(c, name);
+    st = read_and_record(c, name, t, arena, &desc);
+    if (!status_ok(st)) {
+        txn_rollback(t);
+        if (st.code == STATUS_NOT_FOUND) {
+            catalog__forget(c, name);
+        }
+        return st;
+    }
+    ts = txn_ts(t); /* Of the reads: the commit's is later, and may not be known (AMBIGUOUS). */
+    st = txn_commit(t);
+    if (st.code == STATUS_AMBIGUOUS) {
+        st = FAIL(STATUS_TXN_RETRY, "lease record may be missing");
     }
     TRY(st);
     return cache_install(c, name, desc, ts);
@@ -287,9 +409,22 @@ static struct fetch *fetch_find(struct catalog *c, const char *name)
     return NULL;
 }
 
-struct status catalog_acquire(struct catalog *c, const char *name, struct table_desc **out)
+/* Reads `name` into the cache; others that want it meanwhile wait for us. */
+static MAYYIELD struct status fetch(struct catalog *c, const char *name)
 {
     struct fetch mine = {.name = name};
+    struct status st = OK;
+
+    wait_queue_init(&mine.waiters);
+    list_push_back(&c->fetches, &mine.link);
+    st = fetch_with_retries(c, name);
+    list_remove(&mine.link);
+    wait_queue_wake_all(&mine.waiters);
+    return st;
+}
+
+struct status catalog_acquire(struct catalog *c, const char *name, struct table_desc **out)
+{
     struct fetch *other = NULL;
     struct status st = OK;
 
@@ -308,12 +443,7 @@ struct status catalog_acquire(struct catalog *c, const char *name, struct table_
         /* Whatever comes of it, we look again: it may have failed for reasons of its own. */
         TRY(wait_queue_wait(&other->waiters, DEADLINE_NONE));
     }
-    wait_queue_init(&mine.waiters);
-    list_push_back(&c->fetches, &mine.link);
-    st = fetch_with_retries(c, name);
-    list_remove(&mine.link);
-    wait_queue_wake_all(&mine.waiters);
-    TRY(st);
+    TRY(fetch(c, name));
     /* No yield since the entry was installed. Its lease can only have ended if the read took longer
      * than the lease: then the store is too slow to work with. */
     st = catalog_acquire_cached(c, name, out);

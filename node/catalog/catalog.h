@@ -4,8 +4,9 @@
  * Descriptors are rows of the system keyspace (by id, and by name). A shard caches what it has read
  * together with a time until which it may be used: CATALOG_LEASE_NS after the timestamp of the read.
  * A transaction that used a descriptor must commit below that time (txn_limit_commit_ts), and a
- * change of a descriptor is acknowledged only after every older lease has run out. So every node sees
- * a new schema within a bounded time and no transaction mixes two.
+ * change of a descriptor is acknowledged only after every older lease of another shard has run out;
+ * who has ever taken one is on record. So every node sees a new schema within a bounded time and no
+ * transaction mixes two.
  *
  * Runs on: the shard that owns the struct catalog. Descriptors are immutable and refcounted.
  */
@@ -66,7 +67,11 @@ struct table_desc {
 
 NOYIELD NODISCARD struct status catalog_create(struct shard *shard, struct kv *kv, struct hlc *hlc,
                                                struct catalog **out);
+/* Its fibers must have ended (catalog_stopped), its descriptors been released. Accepts NULL. */
 NOYIELD void catalog_destroy(struct catalog *c);
+/* Ends the fibers that renew leases; no more are started. */
+NOYIELD void catalog_stop(struct catalog *c);
+NOYIELD bool catalog_stopped(const struct catalog *c);
 /* Id of this node, which goes into catalog_unique_rowid(). At most 1023; 0 until told. */
 NOYIELD void catalog_set_node(struct catalog *c, uint32_t node);
 

@@ -5,9 +5,10 @@
  * the descriptor. Nobody can hold a lease on a table that did not exist, and "no such table" is never
  * cached, so nothing has to be waited for.
  *
- * Dropping removes name and descriptor, then waits until every lease that somebody may have taken
- * before has run out (catalog.c), then deletes the rows in bounded transactions. The order matters: a
- * writer with an old lease may add rows until its lease ends. Ids are never used again, so rows that
+ * Dropping removes name, descriptor and lease records, then waits until every lease that another shard
+ * may have taken before has run out (catalog.c), if there were records of others, then deletes the
+ * rows in bounded transactions. The order matters: a writer with an old lease may add rows until its
+ * lease ends. (Writers of our own shard that are under way when we answer count as before the drop.) Ids are never used again, so rows that
  * stay behind because this node dies in the middle are out of reach for every statement; a later
  * clean-up may delete spans of table ids without a descriptor.
  *
@@ -141,20 +142,51 @@ out:
     return st;
 }
 
-static MAYYIELD struct status drop_once(struct catalog *c, const char *name, struct arena *arena,
-                                        uint32_t *id_out, struct hts *ts_out)
+struct drop {
+    uint32_t id;
+    struct hts ts; /* Of the change. */
+    bool others;   /* Somebody else may have a lease. */
+};
+
+/* Deletes the lease records of the table and looks whose they were. */
+static MAYYIELD struct status drop_leases(struct catalog *c, struct txn *t, struct arena *arena,
+                                          struct drop *d, uint32_t version)
 {
-    struct bytes desc = BYTES_EMPTY;
+    struct catalog_key from;
+    struct catalog_key to;
+    struct catalog_key own_memory;
+    const struct bytes own = catalog__own_lease(c, &own_memory, d->id, version);
+    struct txn_scan scan = {.start = catalog_key_leases_start(&from, d->id),
+                            .end = catalog_key_leases_end(&to, d->id)};
+
+    d->others = c->node == 0; /* Without an id our record could be anybody's. */
+    do {
+        TRY(txn_scan(t, &scan, arena));
+        for (uint32_t i = 0; i < scan.rows_count; i++) {
+            d->others = d->others || !bytes_eq(scan.rows[i].key, own);
+            TRY(txn_delete(t, scan.rows[i].key));
+        }
+    } while (scan.more);
+    return OK;
+}
+
+static MAYYIELD struct status drop_once(struct catalog *c, const char *name, struct arena *arena,
+                                        struct drop *d)
+{
+    struct bytes bytes = BYTES_EMPTY;
+    struct table_desc desc;
     struct catalog_key k;
     struct txn *t = NULL;
     struct status st = OK;
 
     TRY(txn_begin(c->kv, arena, &write_options, &t));
-    TRY_OUT(catalog__read(t, name, arena, id_out, &desc));
+    TRY_OUT(catalog__read(t, name, arena, &d->id, &bytes));
+    TRY_OUT(desc_decode(bytes, arena, &desc));
+    TRY_OUT(drop_leases(c, t, arena, d, desc.version));
     TRY_OUT(txn_delete(t, catalog_key_name(&k, CATALOG_SCHEMA_PUBLIC, name)));
-    TRY_OUT(txn_delete(t, catalog_key_descriptor(&k, *id_out)));
+    TRY_OUT(txn_delete(t, catalog_key_descriptor(&k, d->id)));
     TRY(txn_commit(t));
-    *ts_out = txn_ts(t);
+    d->ts = txn_ts(t);
     return OK;
 out:
     txn_rollback(t);
@@ -230,8 +262,7 @@ out:
     return st;
 }
 
-static MAYYIELD struct status drop_descriptor(struct catalog *c, const char *name, uint32_t *id_out,
-                                              struct hts *ts_out)
+static MAYYIELD struct status drop_descriptor(struct catalog *c, const char *name, struct drop *d)
 {
     struct status st = OK;
     struct arena arena;
@@ -239,7 +270,7 @@ static MAYYIELD struct status drop_descriptor(struct catalog *c, const char *nam
     arena_init(&arena, CATALOG_ARENA_MAX);
     for (uint32_t tries = 0; tries < CATALOG_TRIES_MAX; tries++) {
         TRY_OUT(catalog__backoff(c, tries));
-        st = drop_once(c, name, &arena, id_out, ts_out);
+        st = drop_once(c, name, &arena, d);
         if (st.code != STATUS_TXN_RETRY) {
             break;
         }
@@ -256,20 +287,21 @@ out:
 struct status catalog_drop_table(struct catalog *c, const char *name)
 {
     struct status rows = OK;
-    struct hts ts = HTS_ZERO;
-    uint32_t id = 0;
+    struct drop d = {0};
 
     if (strnlen(name, CATALOG_NAME_MAX + 1) > CATALOG_NAME_MAX) {
         return FAIL(STATUS_NOT_FOUND, "no table of that name");
     }
-    TRY(drop_descriptor(c, name, &id, &ts));
+    TRY(drop_descriptor(c, name, &d));
     catalog__forget(c, name);
-    LOG_INFO("catalog.table_dropped", U64("table", id));
-    TRY(wait_for_leases(c, ts));
-    rows = delete_rows(c, id);
+    LOG_INFO("catalog.table_dropped", U64("table", d.id));
+    if (d.others) {
+        TRY(wait_for_leases(c, d.ts));
+    }
+    rows = delete_rows(c, d.id);
     if (!status_ok(rows)) {
         /* The table is gone, its rows cannot be reached any more: no error of this statement. */
-        LOG_WARN("catalog.rows_left", U64("table", id), STR("why", status_code_text(rows.code)));
+        LOG_WARN("catalog.rows_left", U64("table", d.id), STR("why", status_code_text(rows.code)));
     }
     return OK;
 }

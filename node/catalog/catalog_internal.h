@@ -7,6 +7,7 @@
 #include "node/base/list.h"
 #include "node/base/map.h"
 #include "node/catalog/catalog.h"
+#include "node/catalog/catalog_key.h"
 
 #define CATALOG_SCHEMA_PUBLIC 2200u
 #define CATALOG_CACHE_MAX     10000u
@@ -22,6 +23,7 @@ struct catalog_entry {
     struct arena arena;  /* Of what d points to. */
     struct list link;    /* catalog.lru */
     bool current;
+    bool refreshing; /* A fiber is renewing the lease. */
 };
 
 struct catalog {
@@ -29,9 +31,11 @@ struct catalog {
     struct kv *kv;
     struct hlc *hlc;
     uint32_t node;
-    struct map by_name;  /* hash64(name) -> catalog_entry; a collision evicts. */
-    struct list lru;     /* Newest first. */
-    struct list fetches; /* struct fetch: names that a fiber is reading now. */
+    struct map by_name;    /* hash64(name) -> catalog_entry; a collision evicts. */
+    struct list lru;       /* Newest first. */
+    struct list fetches;   /* struct fetch: names that a fiber is reading now. */
+    struct list refreshes; /* struct refresh: fibers that renew leases ahead of time. */
+    bool stopping;
     uint64_t generation;
     uint64_t last_rowid_time;
 };
@@ -41,6 +45,10 @@ NOYIELD void catalog__forget(struct catalog *c, const char *name);
 
 /* Sleeps before try number `tries` of a transaction; first without delay. */
 MAYYIELD NODISCARD struct status catalog__backoff(struct catalog *c, uint32_t tries);
+
+/* The lease record of this shard. */
+NOYIELD struct bytes catalog__own_lease(const struct catalog *c, struct catalog_key *k, uint32_t id,
+                                        uint32_t version);
 
 /* Reads name and descriptor within t. The bytes of the descriptor live in the arena.
  * Errors: STATUS_NOT_FOUND, STATUS_CORRUPT, those of reads. */

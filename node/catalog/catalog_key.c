@@ -72,6 +72,34 @@ struct bytes catalog_key_names_end(struct catalog_key *k, uint32_t schema)
     return catalog_key_names_start(k, schema + 1);
 }
 
+struct bytes catalog_key_lease(struct catalog_key *k, uint32_t id, uint32_t version, uint32_t node,
+                               uint32_t shard)
+{
+    struct key_enc e;
+
+    key_begin(&e, k, KEY_SYSTEM_LEASE);
+    key_enc_uvar(&e, id);
+    key_enc_uvar(&e, version);
+    key_enc_uvar(&e, node);
+    key_enc_uvar(&e, shard);
+    return key_end(&e);
+}
+
+struct bytes catalog_key_leases_start(struct catalog_key *k, uint32_t id)
+{
+    struct key_enc e;
+
+    key_begin(&e, k, KEY_SYSTEM_LEASE);
+    key_enc_uvar(&e, id);
+    return key_end(&e);
+}
+
+struct bytes catalog_key_leases_end(struct catalog_key *k, uint32_t id)
+{
+    INVARIANT(id < UINT32_MAX);
+    return catalog_key_leases_start(k, id + 1);
+}
+
 struct status catalog_id_decode(struct bytes value, uint32_t *out)
 {
     if (value.len != 4) {

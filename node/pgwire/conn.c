@@ -349,6 +349,9 @@ void conn__unref(struct conn *c)
     list_remove(&c->link);
     p->conns_count--;
     free(c);
+    if (p->stopping && p->conns_count == 0) {
+        sql_stop(p->o.sql);
+    }
 }
 
 static MAYYIELD void conn_main(void *arg)

@@ -88,6 +88,9 @@ void pgwire_stop(struct pgwire *p, uint64_t drain_ns)
     const uint64_t at = drain_ns > UINT64_MAX - now ? UINT64_MAX - 1 : now + drain_ns;
 
     p->stopping = true;
+    if (p->conns_count == 0) {
+        sql_stop(p->o.sql); /* Otherwise behind the last connection. */
+    }
     if (p->listener != NULL) {
         env_listener_close(p->env, p->listener);
         p->listener = NULL;
@@ -103,7 +106,7 @@ void pgwire_stop(struct pgwire *p, uint64_t drain_ns)
 
 bool pgwire_stopped(const struct pgwire *p)
 {
-    return p->stopping && p->conns_count == 0;
+    return p->stopping && p->conns_count == 0 && sql_stopped(p->o.sql);
 }
 
 void pgwire_destroy(struct pgwire *p)

@@ -58,7 +58,8 @@ NOYIELD uint32_t pgwire_connections(const struct pgwire *p);
  * closed. Calling it again can only shorten that.
  */
 NOYIELD void pgwire_stop(struct pgwire *p, uint64_t drain_ns);
-/* Has every connection ended? Only then may the server be destroyed. */
+/* Has every connection ended, and what sql runs in the background? Only then may the server, and
+ * after it sql, be destroyed. */
 NOYIELD bool pgwire_stopped(const struct pgwire *p);
 /* Accepts NULL. */
 NOYIELD void pgwire_destroy(struct pgwire *p);

@@ -63,6 +63,16 @@ void sql_destroy(struct sql *s)
     free(s);
 }
 
+void sql_stop(struct sql *s)
+{
+    catalog_stop(s->catalog);
+}
+
+bool sql_stopped(const struct sql *s)
+{
+    return s->sessions == 0 && catalog_stopped(s->catalog);
+}
+
 struct catalog *sql_catalog(struct sql *s)
 {
     return s->catalog;

@@ -31,8 +31,11 @@ struct sql_options {
     uint32_t node;      /* Node id, for backend pids. */
 };
 NOYIELD NODISCARD struct status sql_create(const struct sql_options *o, struct sql **out);
-/* All its sessions must have ended. Accepts NULL. */
+/* All its sessions must have ended, and sql_stopped(). Accepts NULL. */
 NOYIELD void sql_destroy(struct sql *s);
+/* Ends what runs in the background; pgwire_stop() calls it. */
+NOYIELD void sql_stop(struct sql *s);
+NOYIELD bool sql_stopped(const struct sql *s);
 /* Borrowed. */
 NOYIELD struct catalog *sql_catalog(struct sql *s);
 

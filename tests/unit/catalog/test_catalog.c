@@ -40,11 +40,17 @@ static void with_rig(void (*body)(struct rig *r))
     fake_kv_init(&r.kv, &r.hlc);
     EXPECT_OK(catalog_create(r.shard, &r.kv, &r.hlc, &r.a));
     EXPECT_OK(catalog_create(r.shard, &r.kv, &r.hlc, &r.b));
+    catalog_set_node(r.a, 1);
+    catalog_set_node(r.b, 2);
     EXPECT_OK(fiber_spawn(r.shard, "test", run_body, &r));
     for (int i = 0; i < 1000 && !r.done; i++) {
         fake_world_advance(r.world, 100000000);
     }
     EXPECT_TRUE(r.done);
+    catalog_stop(r.a);
+    catalog_stop(r.b);
+    fake_world_settle(r.world);
+    EXPECT_TRUE(catalog_stopped(r.a) && catalog_stopped(r.b));
     catalog_destroy(r.a);
     catalog_destroy(r.b);
     fake_kv_deinit(&r.kv);
@@ -179,6 +185,107 @@ TEST(catalog, drop_waits_for_leases)
     with_rig(drop_waits);
 }
 
+/* Nobody else has ever used it: nothing to wait for. */
+static void drop_at_once(struct rig *r)
+{
+    struct table_desc *held = NULL;
+    uint64_t before = 0;
+
+    EXPECT_OK(create(r->a, "t"));
+    EXPECT_OK(catalog_acquire(r->a, "t", &held));
+    before = fake_world_now_ns(r->world);
+    EXPECT_OK(catalog_drop_table(r->a, "t"));
+    EXPECT_EQ(before, fake_world_now_ns(r->world));
+    EXPECT_FALSE(catalog_still_valid(r->a, held));
+    catalog_release(r->a, held);
+    EXPECT_EQ(1, fake_kv_rows(&r->kv)); /* The id counter. */
+}
+
+TEST(catalog, drop_of_an_own_table_waits_for_nobody)
+{
+    with_rig(drop_at_once);
+}
+
+/* A lease that comes in while the table is dropped: one of the two transactions runs again. */
+struct racer {
+    struct rig *r;
+    bool done;
+    enum status_code code;
+};
+
+static void race_acquire(void *arg)
+{
+    struct racer *x = arg;
+    struct table_desc *d = NULL;
+    const struct status st = catalog_acquire(x->r->b, "t", &d);
+
+    x->code = st.code;
+    if (status_ok(st)) {
+        catalog_release(x->r->b, d);
+    }
+    x->done = true;
+}
+
+static void drop_races(struct rig *r)
+{
+    for (uint64_t delay = 0; delay < 9; delay++) {
+        struct racer x = {.r = r};
+        const uint64_t before = fake_world_now_ns(r->world);
+        uint64_t took = 0;
+
+        EXPECT_OK(create(r->a, "t"));
+        r->kv.read_takes_ns = 4000000;
+        EXPECT_OK(fiber_spawn(r->shard, "racer", race_acquire, &x));
+        EXPECT_OK(fiber_sleep(delay * 1000000));
+        EXPECT_OK(catalog_drop_table(r->a, "t"));
+        took = fake_world_now_ns(r->world) - before;
+        r->kv.read_takes_ns = 0;
+        while (!x.done) {
+            EXPECT_OK(fiber_sleep(1000000));
+        }
+        /* Either it had a lease and we have waited, or it never saw the table. */
+        EXPECT_TRUE(x.code == STATUS_OK || x.code == STATUS_NOT_FOUND);
+        EXPECT_TRUE(x.code == STATUS_NOT_FOUND || took > CATALOG_LEASE_NS);
+    }
+}
+
+TEST(catalog, lease_during_a_drop_is_seen_or_refused)
+{
+    with_rig(drop_races);
+}
+
+/* A lease in use is renewed before it ends; nobody waits. */
+static void renewed_ahead(struct rig *r)
+{
+    struct table_desc *d = NULL;
+    struct hts first = HTS_ZERO;
+    uint64_t commits = 0;
+
+    EXPECT_OK(create(r->a, "t"));
+    EXPECT_OK(catalog_acquire(r->a, "t", &d));
+    first = d->valid_until;
+    commits = r->kv.commits;
+    for (int i = 0; i < 50; i++) {
+        EXPECT_OK(fiber_sleep(CATALOG_LEASE_NS / 10));
+        EXPECT_TRUE(catalog_still_valid(r->a, d));
+    }
+    EXPECT_TRUE(hts_less(first, d->valid_until));
+    EXPECT_EQ(commits, r->kv.commits); /* Renewing only reads. */
+    r->kv.fail = STATUS_UNAVAILABLE;   /* A renewal that fails costs a warning, and is repeated. */
+    r->kv.fail_in = 1;
+    for (int i = 0; i < 50; i++) {
+        EXPECT_OK(fiber_sleep(CATALOG_LEASE_NS / 10));
+        EXPECT_TRUE(catalog_still_valid(r->a, d));
+    }
+    EXPECT_EQ(0, r->kv.fail_in);
+    catalog_release(r->a, d);
+}
+
+TEST(catalog, lease_in_use_is_renewed_ahead)
+{
+    with_rig(renewed_ahead);
+}
+
 static void put_row(struct kv *kv, uint32_t table, uint32_t n)
 {
     uint8_t memory[64];
@@ -207,7 +314,7 @@ static void drop_deletes_rows(struct rig *r)
         put_row(&r->kv, CATALOG_FIRST_TABLE_ID, i);
     }
     EXPECT_OK(catalog_drop_table(r->a, "t"));
-    EXPECT_EQ(before - 2 + 2, fake_kv_rows(&r->kv));
+    EXPECT_EQ(before - 2 + 2, fake_kv_rows(&r->kv)); /* Name and descriptor gone, two rows came. */
 }
 
 TEST(catalog, drop_deletes_the_rows_of_the_table)

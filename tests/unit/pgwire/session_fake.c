@@ -41,6 +41,16 @@ static const struct row_column columns[] = {
     {.name = "t", .type = TYPE_TEXT, .typmod = -1, .typlen = -1},
 };
 
+void sql_stop(struct sql *s)
+{
+    s->stops++;
+}
+
+bool sql_stopped(const struct sql *s)
+{
+    return s->sessions == 0 && s->stops > 0;
+}
+
 struct status session_create(struct sql *sql, const struct session_options *o, struct session **out)
 {
     struct session *s = calloc(1, sizeof(*s));

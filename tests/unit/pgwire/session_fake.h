@@ -22,6 +22,7 @@
 struct sql {
     uint32_t sessions; /* Live. */
     uint32_t created;
+    uint32_t stops;     /* sql_stop() calls. */
     uint32_t cancelled; /* session_cancel() calls. */
     uint32_t size_max;  /* Of "rows N" and "wide N"; 0: none. For fuzzing. */
     char refuse_parameter[64];

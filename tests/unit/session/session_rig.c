@@ -184,6 +184,7 @@ static void run_body(void *arg)
 
     INVARIANT(strcmp(query(r, "create table t (a text)"), "CREATE TABLE") == 0);
     INVARIANT(strcmp(query(r, "create table u (a text)"), "CREATE TABLE") == 0);
+    (void)query(r, "select * from t; select * from u"); /* Leases are there, their records too. */
     r->body(r);
     session_destroy(r->s);
     r->done = true;
@@ -210,6 +211,9 @@ void with_session(void (*body)(struct rig *r))
         fake_world_advance(r.world, 100000000);
     }
     EXPECT_TRUE(r.done);
+    sql_stop(r.sql);
+    fake_world_settle(r.world);
+    EXPECT_TRUE(sql_stopped(r.sql));
     sql_destroy(r.sql);
     fake_kv_deinit(&r.kv);
     buf_deinit(&r.heard);

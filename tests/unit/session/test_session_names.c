@@ -284,7 +284,7 @@ SESSION_TEST(cancel_ends_the_running_statement_only)
     EXPECT_STREQ("(?column?) 1 SELECT 1", query(r, "select 1"));
     r->kv.read_takes_ns = 1000000000;
     EXPECT_OK(fiber_spawn(r->shard, "cancel", cancel_it, r));
-    EXPECT_STREQ("57014!", query(r, "select * from t"));
+    EXPECT_STREQ("(text) 57014!", query(r, "select * from t"));
     EXPECT_STREQ("canceling statement due to user request", r->message);
     r->kv.read_takes_ns = 0;
     EXPECT_STREQ("(text) SELECT 0", query(r, "select * from t"));
@@ -294,7 +294,7 @@ SESSION_TEST(statement_timeout_has_its_own_words)
 {
     EXPECT_STREQ("SET", query(r, "set statement_timeout = '5ms'"));
     r->kv.read_takes_ns = 1000000000;
-    EXPECT_STREQ("57014!", query(r, "select * from t"));
+    EXPECT_STREQ("(text) 57014!", query(r, "select * from t"));
     EXPECT_STREQ("canceling statement due to statement timeout", r->message);
     r->kv.read_takes_ns = 0;
     EXPECT_STREQ("(text) SELECT 0", query(r, "select * from t"));
