@@ -19,14 +19,14 @@
 
 /* ---- keys --------------------------------------------------------------------------------------- */
 
-static struct status counter_key(struct arena *arena, const char *name, struct bytes *out)
+static struct status counter_key(struct arena *arena, struct bytes name, struct bytes *out)
 {
     uint8_t mem[KEY_STACK_SIZE];
     struct key_enc k;
 
     key_enc_init(&k, mem, sizeof(mem));
     key_enc_system(&k, KEY_SYSTEM_ID);
-    key_enc_escaped(&k, bytes_str(name));
+    key_enc_escaped(&k, name);
     TRY(key_enc_finish(&k, out));
     return bytes_dup(arena, *out, out);
 }
@@ -52,7 +52,7 @@ static struct status take_ids(struct txn *t, struct arena *arena, const char *na
     uint8_t next[4];
     bool found = false;
 
-    TRY(counter_key(arena, name, &key));
+    TRY(counter_key(arena, bytes_str(name), &key));
     TRY(txn_get(t, key, arena, &found, &value));
     if (found && value.len != 4) {
         return FAIL(STATUS_CORRUPT, "damaged id counter");
@@ -76,31 +76,68 @@ static struct status put_row(struct txn *t, struct arena *arena, const struct no
 
 /* ---- giving ids --------------------------------------------------------------------------------- */
 
-static struct status add_node_once(struct node *n, struct arena *arena, struct node_desc *d,
-                                   uint32_t stores)
+struct join_call {
+    struct node *node;
+    struct rpc_reply_to reply;
+    struct arena arena;
+    struct node_desc desc;
+    struct uuid instance;
+    uint32_t stores;
+};
+
+/* The ids that an earlier request of the same process was given: its answer was lost. */
+static struct status find_given(struct txn *t, struct arena *arena, struct bytes key,
+                                struct node_desc *d, bool *found)
 {
+    ProtobufCAllocator allocator = pb_arena_allocator(arena);
+    const Dsql__Pb__NodeDesc *pb = NULL;
+    struct bytes value;
+
+    TRY(txn_get(t, key, arena, found, &value));
+    if (!*found) {
+        return OK;
+    }
+    pb = dsql__pb__node_desc__unpack(&allocator, value.len, value.ptr);
+    return pb != NULL && node_desc_from_pb(pb, d) ? OK
+                                                  : FAIL(STATUS_CORRUPT, "damaged join record");
+}
+
+static struct status add_node_once(struct node *n, struct arena *arena, struct join_call *c)
+{
+    struct node_desc *d = &c->desc;
     struct txn *t = NULL;
     const struct txn_options o = {.deadline_ns = env_mono_ns(shard_env(n->shard)) + NODE_CALL_NS};
+    Dsql__Pb__NodeDesc pb;
+    struct bytes given_key;
+    struct bytes given;
     uint32_t first_store = 0;
+    bool found = false;
 
     TRY(txn_begin(n->kv, arena, &o, &t));
+    TRY(counter_key(arena, bytes_of(c->instance.b, sizeof(c->instance.b)), &given_key));
+    TRY(find_given(t, arena, given_key, d, &found));
+    if (found) {
+        return OK;
+    }
     TRY(take_ids(t, arena, "node", 1, &d->id.v));
-    TRY(take_ids(t, arena, "store", stores, &first_store));
-    d->stores_count = stores;
-    for (uint32_t i = 0; i < stores; i++) {
+    TRY(take_ids(t, arena, "store", c->stores, &first_store));
+    d->stores_count = c->stores;
+    for (uint32_t i = 0; i < c->stores; i++) {
         d->stores[i].v = first_store + i;
     }
     TRY(put_row(t, arena, d));
+    TRY(node_desc_to_pb(d, arena, &pb));
+    TRY(pb_pack(&pb.base, arena, &given));
+    TRY(txn_put(t, given_key, given));
     return txn_commit(t);
 }
 
-static struct status add_node(struct node *n, struct arena *arena, struct node_desc *d,
-                              uint32_t stores)
+static struct status add_node(struct node *n, struct arena *arena, struct join_call *c)
 {
     struct status st = OK;
 
     for (uint32_t i = 0; i < REGISTER_TRIES; i++) {
-        st = add_node_once(n, arena, d, stores);
+        st = add_node_once(n, arena, c);
         if (st.code != STATUS_TXN_RETRY) {
             break;
         }
@@ -109,14 +146,6 @@ static struct status add_node(struct node *n, struct arena *arena, struct node_d
     return st;
 }
 
-struct join_call {
-    struct node *node;
-    struct rpc_reply_to reply;
-    struct arena arena;
-    struct node_desc desc;
-    uint32_t stores;
-};
-
 static struct status answer_join(struct join_call *c)
 {
     struct node *n = c->node;
@@ -124,7 +153,7 @@ static struct status answer_join(struct join_call *c)
     Dsql__Pb__Gossip gossip;
     struct bytes body;
 
-    TRY(add_node(n, &c->arena, &c->desc, c->stores));
+    TRY(add_node(n, &c->arena, c));
     (void)registry_merge(&n->registry, &c->desc);
     node__add_peer(n, &c->desc);
     gossip__broadcast(n);
@@ -168,12 +197,14 @@ static struct status check_join(struct node *n, const Dsql__Pb__JoinRequest *pb,
         return FAIL(STATUS_UNAVAILABLE, "this node is not ready yet");
     }
     if (pb == NULL || pb->node == NULL || !node_desc_from_pb(pb->node, &c->desc) ||
-        pb->stores == 0 || pb->stores > REGISTRY_STORES_MAX) {
+        pb->stores == 0 || pb->stores > REGISTRY_STORES_MAX ||
+        pb->instance.len != sizeof(c->instance.b)) {
         return FAIL(STATUS_INVALID, "damaged join request");
     }
     if (pb->proto_version < RPC_PROTO_VERSION_MIN) {
         return FAIL(STATUS_UNSUPPORTED, "the joining node's version is too old");
     }
+    memcpy(c->instance.b, pb->instance.data, sizeof(c->instance.b));
     c->stores = pb->stores;
     c->desc.generation = 1;
     return OK;
@@ -239,6 +270,7 @@ static struct status ask(struct node *n, const char *address, struct arena *aren
     req.proto_version = RPC_PROTO_VERSION;
     req.node = &desc;
     req.stores = n->o.shards_count;
+    req.instance = pb_binary(bytes_of(n->instance.b, sizeof(n->instance.b)));
     TRY(pb_pack(&req.base, arena, &body));
     TRY(rpc_call_address(n->rpc, address, RPC_TYPE_JOIN, body,
                          env_mono_ns(shard_env(n->shard)) + NODE_CALL_NS, arena, &reply));

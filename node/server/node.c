@@ -343,6 +343,7 @@ struct status node_create(const struct node_options *o, struct node **out)
     n->shard = o->shard;
     n->primary = shard_index(o->shard) == 0;
     registry_init(&n->registry);
+    env_random(shard_env(o->shard), n->instance.b, sizeof(n->instance.b));
     wait_queue_init(&n->changed);
     hlc_init(&n->hlc, shard_env(o->shard),
              o->max_offset_ns == 0 ? HLC_MAX_OFFSET_NS_DEFAULT : o->max_offset_ns);

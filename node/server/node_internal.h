@@ -17,6 +17,7 @@ struct node {
     struct hlc hlc;
     struct rpc *rpc;
     struct store_ident ident;
+    struct uuid instance;        /* Of this life: makes joining repeatable. */
     struct registry registry;
     struct store *store;
     struct kv *kv;
