@@ -143,7 +143,8 @@ struct store {
     bool awake;
     struct shard_timer tick;
     uint64_t next_tick_ns;
-    struct buf block;     /* Entries of the frame being built. */
+    struct buf block;                                      /* Entries of the frame being built. */
+    struct raft_entry apply_page[RANGE_APPLY_ENTRIES_MAX]; /* Of apply__submit(). */
     struct arena scratch; /* For one handler or hook; reset behind it. */
     struct engine_batch eval_batch;
     struct store_probe probe;

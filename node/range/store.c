@@ -165,14 +165,19 @@ static struct status put_first_raft_state(struct engine_batch *b, const struct r
 {
     uint8_t mem[KEY_STACK_SIZE];
     struct buf v = {0};
-    struct replica fake = {.range = d->id, .id = d->replicas[0].id};
+    struct replica *fake = calloc(1, sizeof(*fake)); /* Too large for the stack. */
     struct status st = OK;
 
+    if (fake == NULL) {
+        return FAIL(STATUS_MEMORY, "out of memory");
+    }
+    fake->range = d->id;
+    fake->id = d->replicas[0].id;
     TRY_OUT(applied_state_encode(a, &v));
     TRY_OUT(engine_batch_put(b, ENGINE_CF_STATE, key_range_record(mem, d->id, KEY_RANGE_APPLIED),
                              buf_bytes(&v)));
     buf_clear(&v);
-    TRY_OUT(replica__ident_encode(&fake, d->start, &v));
+    TRY_OUT(replica__ident_encode(fake, d->start, &v));
     TRY_OUT(
         engine_batch_put(b, ENGINE_CF_RAFT, key_raft(mem, d->id, KEY_RAFT_IDENT), buf_bytes(&v)));
     buf_clear(&v);
@@ -182,6 +187,7 @@ static struct status put_first_raft_state(struct engine_batch *b, const struct r
                              buf_bytes(&v)));
 out:
     buf_deinit(&v);
+    free(fake);
     return st;
 }
 
@@ -267,9 +273,8 @@ static void write_work(struct env_job *job)
     struct store_write *w = CONTAINER_OF(job, struct store_write, job);
 
     /* An empty one only keeps its place behind the writes before it. */
-    w->st = w->batch.count == 0 && !w->sync
-                ? OK
-                : engine_write(w->store->engine, &w->batch, w->sync);
+    w->st =
+        w->batch.count == 0 && !w->sync ? OK : engine_write(w->store->engine, &w->batch, w->sync);
 }
 
 static void write_done(struct env_job *job)

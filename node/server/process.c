@@ -105,7 +105,7 @@ static void on_delay_timer(struct shard_timer *t)
 static struct status load_rtt(struct process *p)
 {
     struct buf text = {0};
-    char chunk[4096];
+    char chunk[1024];
     size_t n = 0;
     FILE *f = fopen(p->c.rtt_file, "re");
     struct status st = OK;

@@ -124,7 +124,7 @@ static struct status submit_page(struct replica *r, struct raft_entry *entries, 
 
 void apply__submit(struct replica *r, uint64_t lo, uint64_t hi)
 {
-    struct raft_entry entries[RANGE_APPLY_ENTRIES_MAX];
+    struct raft_entry *entries = r->store->apply_page;
 
     while (lo <= hi) {
         const uint64_t upto =
