@@ -25,6 +25,7 @@ struct fake_env {
     uint64_t wake_ns; /* UINT64_MAX: none. */
     struct rng rng;
     struct list jobs;
+    struct list worked; /* Jobs that have ended; their done() is held back. */
     struct list streams;
     struct list listeners;
 };
@@ -32,6 +33,7 @@ struct fake_env {
 struct fake_world {
     uint64_t now_ns;
     bool hold_jobs;
+    bool hold_done;
     uint16_t next_port;
     uint64_t errors;
     struct log_sink sink;
@@ -369,15 +371,21 @@ static bool stream_step(struct env_stream *s)
 
 static bool jobs_step(struct fake_env *e)
 {
-    struct list *it = e->world->hold_jobs ? NULL : list_pop_front(&e->jobs);
+    struct list *it = e->world->hold_done ? NULL : list_pop_front(&e->worked);
     struct env_job *job = NULL;
 
+    if (it != NULL) {
+        job = LIST_ENTRY(it, struct env_job, link);
+        job->done(job);
+        return true;
+    }
+    it = e->world->hold_jobs ? NULL : list_pop_front(&e->jobs);
     if (it == NULL) {
         return false;
     }
     job = LIST_ENTRY(it, struct env_job, link);
     job->work(job);
-    job->done(job);
+    list_push_back(&e->worked, &job->link);
     return true;
 }
 
@@ -459,6 +467,7 @@ struct env *fake_world_add_env(struct fake_world *w)
     e->wake_ns = 0;
     rng_seed(&e->rng, w->env_count + 1);
     list_init(&e->jobs);
+    list_init(&e->worked);
     list_init(&e->streams);
     list_init(&e->listeners);
     w->envs[w->env_count++] = e;
@@ -492,6 +501,7 @@ void fake_world_destroy(struct fake_world *w)
         env_close_streams(w->envs[i]);
     }
     w->hold_jobs = false;
+    w->hold_done = false;
     fake_world_settle(w);
     for (uint32_t i = 0; i < w->env_count; i++) {
         struct fake_env *e = w->envs[i];
@@ -558,6 +568,11 @@ uint64_t fake_world_now_ns(const struct fake_world *w)
 void fake_world_hold_jobs(struct fake_world *w, bool hold)
 {
     w->hold_jobs = hold;
+}
+
+void fake_world_hold_done(struct fake_world *w, bool hold)
+{
+    w->hold_done = hold;
 }
 
 void fake_env_set_wall(struct env *e, uint64_t wall_ns)

@@ -43,6 +43,10 @@ NOYIELD void fake_world_pass(struct fake_world *w, uint64_t ns);
 /* While held, submitted jobs wait; released, they are done in order at the next settle. */
 NOYIELD void fake_world_hold_jobs(struct fake_world *w, bool hold);
 
+/* While held, jobs are worked but nobody hears that they have ended: what they did is visible to others
+ * before their own shard knows. */
+NOYIELD void fake_world_hold_done(struct fake_world *w, bool hold);
+
 /* Wall clock of one env, from now on moving with the world's clock. Starts at 2023-11-14T22:13:20Z. */
 NOYIELD void fake_env_set_wall(struct env *e, uint64_t wall_ns);
 

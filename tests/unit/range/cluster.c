@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "node/base/codec.h"
 #include "node/base/invariant.h"
 #include "node/runtime/fiber.h"
 
@@ -69,16 +70,52 @@ static void transport_flush(void *ctx)
     UNUSED(ctx);
 }
 
+/* Takes a frame out: the first, or any. */
+static struct frame *take_frame(struct cluster *c)
+{
+    struct list *it = c->frames.next;
+    uint64_t skip = 0;
+
+    if (list_empty(&c->frames)) {
+        return NULL;
+    }
+    if (c->reorder) {
+        uint64_t count = 0;
+
+        LIST_FOREACH(at, &c->frames) {
+            count++;
+        }
+        for (skip = rng_below(&c->rng, count); skip > 0; skip--) {
+            it = it->next;
+        }
+    }
+    list_remove(it);
+    return LIST_ENTRY(it, struct frame, link);
+}
+
+static bool arrives(struct cluster *c, const struct frame *f)
+{
+    const struct cluster_frame view = {
+        .from = f->from,
+        .to = f->to,
+        .type = (enum rpc_type)be16_get(f->bytes.ptr + 60),
+        .reply = (f->bytes.ptr[7] & RPC_FLAG_REPLY) != 0,
+        .bytes = f->bytes,
+    };
+
+    return f->to < c->count && c->nodes[f->to].up && c->nodes[f->from].up && !c->nodes[f->to].cut &&
+           !c->nodes[f->from].cut && (c->filter == NULL || c->filter(c->filter_ctx, &view));
+}
+
 static void deliver(struct cluster *c)
 {
-    struct list *it = NULL;
+    struct frame *f = NULL;
 
-    while ((it = list_pop_front(&c->frames)) != NULL) {
-        struct frame *f = LIST_ENTRY(it, struct frame, link);
+    while ((f = take_frame(c)) != NULL) {
         struct cluster_node *to = &c->nodes[f->to];
+        const int times = arrives(c, f) ? (c->duplicate ? 2 : 1) : 0;
 
-        if (f->to < c->count && to->up && c->nodes[f->from].up && !to->cut &&
-            !c->nodes[f->from].cut) {
+        for (int i = 0; i < times; i++) {
             shard_enter(to->shard);
             status_ignore(rpc_receive(to->rpc, f->bytes, NULL)); /* Stale frames are dropped. */
             shard_leave(to->shard);
@@ -124,6 +161,7 @@ static void start_node(struct cluster *c, struct cluster_node *n)
                               .ident = ident_of(n),
                               .on_fatal = on_fatal,
                               .node_of_store = node_of_store,
+                              .log_bytes_max = c->log_bytes_max,
                               .ctx = n};
     const struct rpc_transport transport = {.ctx = n,
                                             .send = transport_send,
@@ -158,6 +196,7 @@ void cluster_start(struct cluster *c, uint32_t count)
 {
     *c = (struct cluster){.world = fake_world_create(), .count = count};
     list_init(&c->frames);
+    rng_seed(&c->rng, 1);
     for (uint32_t i = 0; i < count; i++) {
         struct cluster_node *n = &c->nodes[i];
         const struct store_ident id = {{{7}}, {i + 1}, {i + 1}};
@@ -235,103 +274,118 @@ void cluster_restart(struct cluster *c, uint32_t i)
 
 /* ---- requests ------------------------------------------------------------------------------------ */
 
-struct call {
-    struct cluster_node *node;
-    struct range_request request;
-    uint32_t target;
-    int kind;
-    struct arena arena;
-    struct range_result result;
-    struct status st;
-    bool done;
-};
-
 static void call_fiber(void *arg)
 {
-    struct call *c = arg;
-    const uint64_t deadline = env_mono_ns(shard_env(c->node->shard)) + 9000000000u;
-    const struct range_batch b = {.range = {RANGE_FIRST_ID}, .requests = &c->request, .count = 1};
+    struct cluster_call *c = arg;
+    struct store *s = c->node->store;
+    const uint64_t ms = c->timeout_ms == 0 ? 9000 : c->timeout_ms;
+    const uint64_t deadline = env_mono_ns(shard_env(c->node->shard)) + ms * 1000000u;
+    const range_id range = {RANGE_FIRST_ID};
+    const store_id target = {c->target + 1};
 
+    c->fiber = fiber_current();
     switch (c->kind) {
-    case 0:
-        store_execute(c->node->store, &b, deadline, &c->arena, &c->result);
+    case CLUSTER_EXECUTE:
+        store_execute(s, &c->batch, deadline, &c->arena, &c->result);
         c->st = c->result.st;
         break;
-    case 1:
-        c->st = store_add_voter(c->node->store, b.range, (node_id){c->target + 1},
-                                (store_id){c->target + 1}, deadline);
+    case CLUSTER_ADD_VOTER:
+        c->st = store_add_voter(s, range, (node_id){target.v}, target, deadline);
         break;
-    case 2:
-        c->st = store_remove_replica(c->node->store, b.range, (store_id){c->target + 1}, deadline);
+    case CLUSTER_REMOVE:
+        c->st = store_remove_replica(s, range, target, deadline);
         break;
-    default:
-        c->st = store_transfer_lease(c->node->store, b.range, (store_id){c->target + 1}, deadline);
+    case CLUSTER_TRANSFER:
+        c->st = store_transfer_lease(s, range, target, deadline);
         break;
     }
+    c->fiber = NULL;
     c->done = true;
 }
 
-static void run_call(struct cluster *c, struct call *call)
+void cluster_call_start(struct cluster_call *call)
 {
     arena_init(&call->arena, 0);
-    INVARIANT(status_ok(fiber_spawn(call->node->shard, "call", call_fiber, call)));
-    for (int i = 0; i < 10000 && !call->done; i++) {
-        cluster_run_ms(c, 1);
+    call->done = false;
+    call->batch.range.v = RANGE_FIRST_ID;
+    if (call->batch.count == 0) {
+        call->batch.requests = &call->one;
+        call->batch.count = 1;
     }
-    INVARIANT(call->done);
+    INVARIANT(status_ok(fiber_spawn(call->node->shard, "call", call_fiber, call)));
+}
+
+bool cluster_call_wait(struct cluster_call *call, uint64_t ms)
+{
+    for (uint64_t i = 0; i < ms && !call->done; i++) {
+        cluster_run_ms(call->node->cluster, 1);
+    }
+    return call->done;
+}
+
+void cluster_call_end(struct cluster_call *call)
+{
+    arena_deinit(&call->arena);
+}
+
+static void run_call(struct cluster_call *call)
+{
+    cluster_call_start(call);
+    INVARIANT(cluster_call_wait(call, 10000));
 }
 
 enum status_code cluster_put(struct cluster *c, uint32_t i, const char *key, const char *value)
 {
-    struct call call = {
+    struct cluster_call call = {
         .node = &c->nodes[i],
-        .request = {.op = RANGE_OP_PUT, .key = bytes_str(key), .value = bytes_str(value)}};
+        .one = {.op = RANGE_OP_PUT, .key = bytes_str(key), .value = bytes_str(value)}};
 
-    run_call(c, &call);
-    arena_deinit(&call.arena);
+    run_call(&call);
+    cluster_call_end(&call);
     return call.st.code;
 }
 
 const char *cluster_get(struct cluster *c, uint32_t i, const char *key, enum status_code *code)
 {
     static char out[256];
-    struct call call = {.node = &c->nodes[i],
-                        .request = {.op = RANGE_OP_GET, .key = bytes_str(key)}};
+    struct cluster_call call = {.node = &c->nodes[i],
+                                .one = {.op = RANGE_OP_GET, .key = bytes_str(key)}};
     size_t n = 0;
 
-    run_call(c, &call);
+    run_call(&call);
     *code = call.st.code;
     if (status_ok(call.st) && call.result.responses[0].found) {
         n = call.result.responses[0].value.len;
         memcpy(out, call.result.responses[0].value.ptr, n);
     }
     out[n] = '\0';
-    arena_deinit(&call.arena);
+    cluster_call_end(&call);
     return status_ok(call.st) ? out : NULL;
 }
 
-static enum status_code change(struct cluster *c, uint32_t i, uint32_t target, int kind)
+static enum status_code change(struct cluster *c, uint32_t i, uint32_t target,
+                               enum cluster_call_kind kind)
 {
-    struct call call = {.node = &c->nodes[i], .target = target, .kind = kind};
+    struct cluster_call call = {.node = &c->nodes[i], .target = target, .kind = kind};
 
-    run_call(c, &call);
-    arena_deinit(&call.arena);
+    run_call(&call);
+    cluster_call_end(&call);
     return call.st.code;
 }
 
 enum status_code cluster_add_voter(struct cluster *c, uint32_t i, uint32_t target)
 {
-    return change(c, i, target, 1);
+    return change(c, i, target, CLUSTER_ADD_VOTER);
 }
 
 enum status_code cluster_remove(struct cluster *c, uint32_t i, uint32_t target)
 {
-    return change(c, i, target, 2);
+    return change(c, i, target, CLUSTER_REMOVE);
 }
 
 enum status_code cluster_transfer(struct cluster *c, uint32_t i, uint32_t target)
 {
-    return change(c, i, target, 3);
+    return change(c, i, target, CLUSTER_TRANSFER);
 }
 
 int cluster_leaseholder(struct cluster *c)
@@ -352,4 +406,68 @@ int cluster_leaseholder(struct cluster *c)
         arena_deinit(&arena);
     }
     return found;
+}
+
+int cluster_wait_leaseholder(struct cluster *c)
+{
+    for (int i = 0; i < 1000; i++) {
+        const int found = cluster_leaseholder(c);
+
+        if (found >= 0) {
+            return found;
+        }
+        cluster_run_ms(c, 10);
+    }
+    return -1;
+}
+
+uint32_t cluster_voters(struct cluster *c, uint32_t i)
+{
+    struct store_range_info info;
+    struct arena arena;
+    uint32_t voters = 0;
+
+    arena_init(&arena, 0);
+    if (store_find_range(c->nodes[i].store, (range_id){RANGE_FIRST_ID}, &arena, &info)) {
+        for (uint32_t k = 0; k < info.desc.replicas_count; k++) {
+            voters += info.desc.replicas[k].type == RANGE_VOTER ? 1 : 0;
+        }
+    }
+    arena_deinit(&arena);
+    return voters;
+}
+
+bool cluster_has_replica(struct cluster *c, uint32_t i)
+{
+    struct store_range_info info;
+    struct arena arena;
+    bool has = false;
+
+    arena_init(&arena, 0);
+    has = store_find_range(c->nodes[i].store, (range_id){RANGE_FIRST_ID}, &arena, &info);
+    arena_deinit(&arena);
+    return has;
+}
+
+bool cluster_digests_equal(struct cluster *c)
+{
+    uint64_t first = 0;
+    uint64_t first_index = 0;
+
+    for (uint32_t i = 0; i < c->count; i++) {
+        uint64_t digest = 0;
+        uint64_t index = 0;
+
+        if (!c->nodes[i].up || !cluster_has_replica(c, i)) {
+            continue;
+        }
+        if (!status_ok(store_range_digest(c->nodes[i].store, (range_id){RANGE_FIRST_ID}, &index,
+                                          &digest)) ||
+            (first_index != 0 && (digest != first || index != first_index))) {
+            return false;
+        }
+        first = digest;
+        first_index = index;
+    }
+    return true;
 }

@@ -4,7 +4,9 @@
  */
 #pragma once
 
+#include "node/base/hash.h"
 #include "node/range/store.h"
+#include "node/runtime/fiber.h"
 #include "tests/lib/env_fake.h"
 #include "tests/lib/test.h"
 
@@ -26,11 +28,27 @@ struct cluster_node {
     uint32_t fatal;
 };
 
+/* A frame on its way, as far as a test wants to know. */
+struct cluster_frame {
+    uint32_t from;
+    uint32_t to;
+    enum rpc_type type;
+    bool reply;
+    struct bytes bytes; /* The whole frame. */
+};
+
 struct cluster {
     struct fake_world *world;
     struct cluster_node nodes[CLUSTER_MAX];
     uint32_t count;
     struct list frames;
+    bool duplicate; /* Each frame arrives twice. */
+    bool reorder;   /* Frames that wait arrive in any order. */
+    struct rng rng;
+    /* Asked for each frame before it arrives; false: it is lost. NULL: none is. */
+    bool (*filter)(void *ctx, const struct cluster_frame *f);
+    void *filter_ctx;
+    uint64_t log_bytes_max; /* Of stores that start from now on. */
 };
 
 /* Node 1 holds the first range. */
@@ -38,6 +56,34 @@ void cluster_start(struct cluster *c, uint32_t count);
 void cluster_stop(struct cluster *c);
 /* Time passes; frames are delivered in between. */
 void cluster_run_ms(struct cluster *c, uint64_t ms);
+
+enum cluster_call_kind {
+    CLUSTER_EXECUTE,
+    CLUSTER_ADD_VOTER,
+    CLUSTER_REMOVE,
+    CLUSTER_TRANSFER,
+};
+
+/* Something asked of a node's store on a fiber of its own. Zeroed but for the first fields. */
+struct cluster_call {
+    struct cluster_node *node;
+    enum cluster_call_kind kind;
+    uint32_t target;          /* Of the changes: index of the node. */
+    struct range_request one; /* EXECUTE: used when the batch has no requests. */
+    struct range_batch batch; /* EXECUTE; the range is filled in. */
+    uint64_t timeout_ms;      /* 0: 9 s. */
+    struct fiber *fiber;      /* While it runs. */
+    struct arena arena;
+    struct range_result result;
+    struct status st;
+    bool done;
+};
+void cluster_call_start(struct cluster_call *call);
+/* Until it is done, or `ms` have passed; true when done. */
+bool cluster_call_wait(struct cluster_call *call, uint64_t ms);
+/* Frees what the result lies in. */
+void cluster_call_end(struct cluster_call *call);
+
 /* One put on node i, waited for up to 10 s; the code that came back. */
 enum status_code cluster_put(struct cluster *c, uint32_t i, const char *key, const char *value);
 /* The value, "" when absent, NULL on an error (code in *code). Static memory. */
@@ -47,6 +93,13 @@ enum status_code cluster_remove(struct cluster *c, uint32_t i, uint32_t target);
 enum status_code cluster_transfer(struct cluster *c, uint32_t i, uint32_t target);
 /* Index of the leaseholder of the first range, or -1. */
 int cluster_leaseholder(struct cluster *c);
+/* Waits up to 10 s for one; -1 when there is none. */
+int cluster_wait_leaseholder(struct cluster *c);
+/* Voters of the first range as node i sees them, and whether it holds a replica at all. */
+uint32_t cluster_voters(struct cluster *c, uint32_t i);
+bool cluster_has_replica(struct cluster *c, uint32_t i);
+/* All replicas of running nodes hold the same bytes at the same index. */
+bool cluster_digests_equal(struct cluster *c);
 /* Power is cut: all but `keep` unsynced writes are lost. */
 void cluster_crash(struct cluster *c, uint32_t i, uint32_t keep);
 void cluster_restart(struct cluster *c, uint32_t i);

@@ -39,26 +39,6 @@ static bool three_voters(struct cluster *c)
            cluster_add_voter(c, 0, 1) == STATUS_OK && cluster_add_voter(c, 0, 2) == STATUS_OK;
 }
 
-static bool digests_equal(struct cluster *c)
-{
-    uint64_t first = 0;
-    uint64_t first_index = 0;
-
-    for (uint32_t i = 0; i < c->count; i++) {
-        uint64_t digest = 0;
-        uint64_t index = 0;
-
-        if (!status_ok(store_range_digest(c->nodes[i].store, (range_id){RANGE_FIRST_ID}, &index,
-                                          &digest)) ||
-            (i > 0 && (digest != first || index != first_index))) {
-            return false;
-        }
-        first = digest;
-        first_index = index;
-    }
-    return true;
-}
-
 TEST(store, voters_are_added_and_hold_the_same_bytes)
 {
     struct cluster c;
@@ -66,7 +46,7 @@ TEST(store, voters_are_added_and_hold_the_same_bytes)
     EXPECT_TRUE(three_voters(&c));
     EXPECT_EQ(STATUS_OK, cluster_put(&c, 0, "\x88l\x88", "v2"));
     cluster_run_ms(&c, 1000);
-    EXPECT_TRUE(digests_equal(&c));
+    EXPECT_TRUE(cluster_digests_equal(&c));
     cluster_stop(&c);
 }
 
@@ -86,7 +66,7 @@ TEST(store, another_voter_takes_over_when_the_leaseholder_dies)
     EXPECT_EQ(STATUS_OK, cluster_put(&c, (uint32_t)leader, "\x88k\x88", "v3"));
     cluster_restart(&c, 0);
     cluster_run_ms(&c, 5000);
-    EXPECT_TRUE(digests_equal(&c));
+    EXPECT_TRUE(cluster_digests_equal(&c));
     cluster_stop(&c);
 }
 
@@ -133,6 +113,6 @@ TEST(store, a_removed_replica_is_gone)
     EXPECT_OK(store_range_digest(c.nodes[2].store, (range_id){RANGE_FIRST_ID}, &index, &digest));
     EXPECT_EQ(STATUS_OK, cluster_add_voter(&c, 0, 1));
     cluster_run_ms(&c, 1000);
-    EXPECT_TRUE(digests_equal(&c));
+    EXPECT_TRUE(cluster_digests_equal(&c));
     cluster_stop(&c);
 }
