@@ -15,7 +15,8 @@ import subprocess
 from source import Finding
 
 _HEADER_FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Wconversion",
-                 "-Wstrict-prototypes", "-Werror", "-Wno-unused-function", "-fsyntax-only"]
+                 "-Wstrict-prototypes", "-Werror", "-Wno-unused-function", "-fsyntax-only",
+                 "-isystem/usr/include/postgresql/15/server"]  # For node/sql/parse only: layers.
 
 
 class Passed:

@@ -484,10 +484,8 @@ struct ast_row {
  * with, order, limit, offset and locking may stand on each of them.
  */
 struct ast_select {
-    int32_t location; /* Of SELECT or VALUES as far as known, else -1. */
     struct ast_with *with;
 
-    bool distinct;                /* SELECT DISTINCT, with or without ON. */
     struct ast_exprs distinct_on; /* DISTINCT ON (...). */
     struct ast_targets targets;
     struct ast_froms from; /* Comma list; joins nest inside. */
@@ -495,20 +493,23 @@ struct ast_select {
     struct ast_exprs group_by;
     struct ast_expr *having;
 
-    bool is_values;
-    struct ast_row *rows;
-    uint32_t rows_count;
+    struct ast_row *rows; /* VALUES */
 
-    struct ast_select *first;
+    struct ast_select *first; /* Set operation. */
     struct ast_arm *arms;
+    uint32_t rows_count;
     uint32_t arms_count;
 
     struct ast_orders order;
     struct ast_expr *limit; /* NULL also for LIMIT ALL. */
     struct ast_expr *offset;
-    bool with_ties; /* FETCH FIRST ... WITH TIES */
     struct ast_locking *locking;
     uint32_t locking_count;
+
+    int32_t location; /* Of the first thing in it that has one, else -1. */
+    bool is_values;
+    bool distinct;  /* SELECT DISTINCT, with or without ON. */
+    bool with_ties; /* FETCH FIRST ... WITH TIES */
 };
 
 /* ---- INSERT, UPDATE, DELETE ---------------------------------------------------------------- */

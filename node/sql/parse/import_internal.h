@@ -19,13 +19,13 @@
 #define PGDLLIMPORT __thread
 /* The others need postgres.h before them. */
 /* clang-format off */
-#include "postgres.h"
-#include "nodes/nodes.h"
-#include "nodes/parsenodes.h"
-#include "nodes/primnodes.h"
-#include "nodes/value.h"
-#include "parser/parser.h"
-#include "utils/memutils.h"
+#include <postgres.h>
+#include <nodes/nodes.h>
+#include <nodes/parsenodes.h>
+#include <nodes/primnodes.h>
+#include <nodes/value.h>
+#include <parser/parser.h>
+#include <utils/memutils.h>
 /* clang-format on */
 
 #undef printf

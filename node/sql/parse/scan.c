@@ -177,13 +177,13 @@ static uint32_t string_end(const struct scanner *s, uint32_t at, enum string_rul
 {
     while (at < s->size) {
         const uint8_t c = s->text[at];
+        const bool escaped = c == '\\' && rule == STRING_ESCAPES;
+        const bool doubled = c == '\'' && rule != STRING_RAW && peek(s, at + 1) == '\'';
 
-        if (c == '\\' && rule == STRING_ESCAPES) {
+        if (escaped || doubled) {
             at += 2;
         } else if (c != '\'') {
             at++;
-        } else if (rule != STRING_RAW && peek(s, at + 1) == '\'') {
-            at += 2;
         } else {
             const uint32_t on = string_continues(s, at + 1);
 

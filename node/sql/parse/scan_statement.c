@@ -545,14 +545,11 @@ static bool split_token(struct splitter *sp, struct bytes text, struct scan_toke
         sp->parens++;
     } else if (t.kind == ')' && sp->parens > 0) {
         sp->parens--;
-    } else if (t.kind == SCAN_WORD) {
-        if (scan_is(text, t, "atomic") && scan_is(text, sp->previous, "begin")) {
-            sp->begins++;
-        } else if (sp->begins > 0 && scan_is(text, t, "case")) {
-            sp->begins++;
-        } else if (sp->begins > 0 && scan_is(text, t, "end")) {
-            sp->begins--;
-        }
+    } else if ((scan_is(text, t, "atomic") && scan_is(text, sp->previous, "begin")) ||
+               (sp->begins > 0 && scan_is(text, t, "case"))) {
+        sp->begins++;
+    } else if (sp->begins > 0 && scan_is(text, t, "end")) {
+        sp->begins--;
     }
     sp->previous = t;
     return false;

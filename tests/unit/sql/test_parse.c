@@ -73,22 +73,22 @@ TEST(parse, constants_have_kind_and_value)
 {
     static const struct {
         const char *text;
-        enum ast_const_kind kind;
         const char *value;
+        enum ast_const_kind kind;
         int32_t integer;
     } cases[] = {
-        {"select 42", AST_CONST_INT, NULL, 42},
-        {"select -42", AST_CONST_INT, NULL, -42},
-        {"select -2147483648", AST_CONST_INT, NULL, INT32_MIN},
-        {"select 2147483648", AST_CONST_NUMERIC, "2147483648", 0},
-        {"select -1.50", AST_CONST_NUMERIC, "-1.50", 0},
-        {"select 1e10", AST_CONST_NUMERIC, "1e10", 0},
-        {"select 'it''s'", AST_CONST_STRING, "it's", 0},
-        {"select E'a\\tb'", AST_CONST_STRING, "a\tb", 0},
-        {"select $x$y$x$", AST_CONST_STRING, "y", 0},
-        {"select b'01'", AST_CONST_BIT, "b01", 0},
-        {"select x'1F'", AST_CONST_BIT, "x1F", 0},
-        {"select null", AST_CONST_NULL, NULL, 0},
+        {"select 42", NULL, AST_CONST_INT, 42},
+        {"select -42", NULL, AST_CONST_INT, -42},
+        {"select -2147483648", NULL, AST_CONST_INT, INT32_MIN},
+        {"select 2147483648", "2147483648", AST_CONST_NUMERIC, 0},
+        {"select -1.50", "-1.50", AST_CONST_NUMERIC, 0},
+        {"select 1e10", "1e10", AST_CONST_NUMERIC, 0},
+        {"select 'it''s'", "it's", AST_CONST_STRING, 0},
+        {"select E'a\\tb'", "a\tb", AST_CONST_STRING, 0},
+        {"select $x$y$x$", "y", AST_CONST_STRING, 0},
+        {"select b'01'", "b01", AST_CONST_BIT, 0},
+        {"select x'1F'", "x1F", AST_CONST_BIT, 0},
+        {"select null", NULL, AST_CONST_NULL, 0},
     };
 
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {

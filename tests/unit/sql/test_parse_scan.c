@@ -342,18 +342,19 @@ TEST(parse_scan, literals_have_class_pin_and_value)
 TEST(parse_scan, too_many_literals_are_not_abstracted)
 {
     for (uint32_t n = SCAN_LITERALS_MAX; n <= SCAN_LITERALS_MAX + 1; n++) {
-        char *text = calloc(1, n * 2 + 64);
+        struct buf text;
         struct arena a;
-        size_t at = (size_t)sprintf(text, "select a in (");
 
-        for (uint32_t i = 0; i < n; i++) {
-            at += (size_t)sprintf(text + at, i == 0 ? "1" : ",1");
+        buf_init(&text, 0);
+        EXPECT_OK(buf_append_str(&text, "select a in (1"));
+        for (uint32_t i = 1; i < n; i++) {
+            EXPECT_OK(buf_append_str(&text, ",1"));
         }
-        (void)sprintf(text + at, ")");
+        EXPECT_OK(buf_append(&text, ")", 2));
         arena_init(&a, 0);
-        EXPECT_EQ(n == SCAN_LITERALS_MAX, scan_one(&a, text).abstract);
+        EXPECT_EQ(n == SCAN_LITERALS_MAX, scan_one(&a, (const char *)text.ptr).abstract);
         arena_deinit(&a);
-        free(text);
+        buf_deinit(&text);
     }
 }
 
