@@ -14,7 +14,7 @@ A server that says FATAL or goes away raises ConnectionLost; an ordinary error i
 """
 
 import base64
-import datetime
+import decimal
 import hashlib
 import hmac
 import os
@@ -132,24 +132,52 @@ def _decode_numeric(data):
     return ("-" if sign == 0x4000 else "") + text
 
 
-def _decode_float(value, digits):
+def _shortest(value, size):
+    """The shortest digits that give the same float back: "d.ddde+xx" of Python."""
+    if size == 8:
+        return repr(value)
+    for precision in range(1, 10):
+        text = f"{value:.{precision}g}"
+        if struct.pack(">f", float(text)) == struct.pack(">f", value):
+            break
+    return text
+
+
+def _decode_float(value, size):
+    """As float4out and float8out print it: with an exponent below 1e-4 and from 1e6 or 1e15 on."""
     if value != value:
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "Infinity" if value > 0 else "-Infinity"
-    if digits == 4:  # The shortest text that gives the same float4.
-        for precision in range(1, 10):
-            text = f"{value:.{precision}g}"
-            if struct.pack(">f", float(text)) == struct.pack(">f", value):
-                break
-    else:
-        text = repr(value)
-    mantissa, _, exponent = text.partition("e")
-    if mantissa.endswith(".0"):
-        mantissa = mantissa[:-2]
-    if not exponent:
-        return mantissa
-    return f"{mantissa}e{int(exponent):+03d}"
+    sign, digits, exponent = decimal.Decimal(_shortest(value, size)).normalize().as_tuple()
+    text = "".join(map(str, digits))
+    scale = len(text) + exponent - 1  # Of the first digit.
+    minus = "-" if sign else ""
+    if value == 0:
+        return minus + "0"
+    if scale < -4 or scale >= (6 if size == 4 else 15):
+        return f"{minus}{text[0]}{'.' + text[1:] if len(text) > 1 else ''}e{scale:+03d}"
+    if exponent >= 0:
+        return minus + text + "0" * exponent
+    text = text.rjust(1 - exponent, "0")
+    return f"{minus}{text[:exponent]}.{text[exponent:]}"
+
+
+def _civil(days):
+    """(year, month, day) of a day counted from 2000-01-01; any year, as datetime knows few."""
+    z = days + 730425  # From 0000-03-01.
+    era, doe = divmod(z, 146097)
+    yoe = (doe - doe // 1460 + doe // 36524 - doe // 146096) // 365
+    doy = doe - (365 * yoe + yoe // 4 - yoe // 100)
+    mp = (5 * doy + 2) // 153
+    month = mp + 3 if mp < 10 else mp - 9
+    return era * 400 + yoe + (month <= 2), month, doy - (153 * mp + 2) // 5 + 1
+
+
+def _decode_day(days):
+    year, month, day = _civil(days)
+    return (f"{year if year > 0 else 1 - year:04d}-{month:02d}-{day:02d}",
+            "" if year > 0 else " BC")
 
 
 def _decode_timestamp(micros, suffix):
@@ -157,11 +185,12 @@ def _decode_timestamp(micros, suffix):
         return "infinity"
     if micros == -2**63:
         return "-infinity"
-    t = datetime.datetime(2000, 1, 1) + datetime.timedelta(microseconds=micros)
-    text = t.strftime("%Y-%m-%d %H:%M:%S").rjust(19, "0")
-    if t.microsecond:
-        text += (f".{t.microsecond:06d}").rstrip("0")
-    return text + suffix
+    days, micros = divmod(micros, 86400 * 10**6)
+    seconds, micros = divmod(micros, 10**6)
+    date, era = _decode_day(days)
+    fraction = f".{micros:06d}".rstrip("0") if micros else ""
+    time = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    return f"{date} {time}{fraction}{suffix}{era}"
 
 
 def decode(oid, fmt, data):
@@ -182,8 +211,7 @@ def decode(oid, fmt, data):
     if oid == TIMESTAMP:
         return _decode_timestamp(struct.unpack(">q", data)[0], "")
     if oid == DATE:
-        day = datetime.date(2000, 1, 1) + datetime.timedelta(days=struct.unpack(">i", data)[0])
-        return day.isoformat()
+        return "".join(_decode_day(struct.unpack(">i", data)[0]))
     if oid == NUMERIC:
         return _decode_numeric(data)
     if oid == UUID:
@@ -351,9 +379,8 @@ class Connection:
 
     def _async_message(self, kind, body):
         if kind == b"S":
-            name, value = body.rstrip(b"\0").split(b"\0", 1) if body.count(b"\0") > 1 else (
-                body.rstrip(b"\0"), b"")
-            self.parameters[name.decode()] = value.decode()
+            name, value = body.decode().split("\0")[:2]
+            self.parameters[name] = value
         elif kind == b"N":
             self.notices.append(Notice(body))
         elif kind != b"A":

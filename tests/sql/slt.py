@@ -135,7 +135,7 @@ def answer_lines(result, message=True, ordered=True):
     lines = []
     for notice in result.notices:
         lines += notice_lines(notice.severity_plain, notice, message)
-    if result.columns is not None:
+    if result.columns is not None and result.error is None:
         lines.append(row_line([f"{cell(c.name)}:{c.type_name}" for c in result.columns]))
         rows = [row_line([cell(v) for v in row]) for row in result.texts()]
         lines += rows if ordered else sorted(rows)
