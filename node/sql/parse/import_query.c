@@ -10,6 +10,10 @@
 
 #include "node/sql/parse/import_internal.h"
 
+/* libpg_query puts LIMIT_OPTION_DEFAULT first in its copy of enum LimitOption; the server's headers
+ * have it last. */
+#define PGQ_LIMIT_WITH_TIES 2
+
 struct ast_name import__name(struct import *im, const List *names, int location)
 {
     const int n = list_length(names);
@@ -368,7 +372,7 @@ struct ast_select *import__select(struct import *im, const SelectStmt *s)
     out->order = import__orders(im, s->sortClause);
     out->limit = is_null_const(s->limitCount) ? NULL : import__expr(im, s->limitCount);
     out->offset = import__expr(im, s->limitOffset);
-    out->with_ties = s->limitOption == LIMIT_OPTION_WITH_TIES;
+    out->with_ties = (int)s->limitOption == PGQ_LIMIT_WITH_TIES;
     import_locking(im, s->lockingClause, out);
     import__leave(im);
     return out;
