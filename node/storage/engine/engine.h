@@ -172,6 +172,9 @@ NOYIELD NODISCARD struct status engine_open_mem(struct memdisk *d, struct engine
 /* Power is cut: of the writes since the last sync the first `keep` batches stay, the rest is gone,
  * and the engine on top may only be closed. */
 NOYIELD void memdisk_crash(struct memdisk *d, uint32_t keep);
+/* The same for a process that dies while its memory has still to be torn down in order: the engine on
+ * top goes on in memory, and nothing it writes reaches the disk. Another may be opened meanwhile. */
+NOYIELD void memdisk_abandon(struct memdisk *d, uint32_t keep);
 /* Batches written and not yet synced. */
 NOYIELD uint32_t memdisk_unsynced(const struct memdisk *d);
 /* Planted bug: syncs do nothing from now on. */

@@ -29,7 +29,8 @@ struct image {
 
 struct mem_engine {
     struct engine base;
-    struct memdisk *disk; /* NULL after a power cut: only closing is left. */
+    struct memdisk *disk; /* NULL after a power cut: only closing is left, ... */
+    bool ghost;           /* ... unless it goes on without a disk. */
     struct image now;
     uint64_t writes;
     uint64_t syncs;
@@ -128,6 +129,14 @@ void memdisk_crash(struct memdisk *d, uint32_t keep)
     }
 }
 
+void memdisk_abandon(struct memdisk *d, uint32_t keep)
+{
+    if (d->engine != NULL) {
+        d->engine->ghost = true;
+    }
+    memdisk_crash(d, keep);
+}
+
 uint32_t memdisk_unsynced(const struct memdisk *d)
 {
     return d->unsynced_count;
@@ -169,7 +178,7 @@ static void mem_close(struct engine *e)
 
 static struct status usable(const struct mem_engine *m)
 {
-    return m->disk == NULL ? FAIL(STATUS_IO, "the simulated machine lost power") : OK;
+    return m->disk == NULL && !m->ghost ? FAIL(STATUS_IO, "the simulated machine lost power") : OK;
 }
 
 static bool is_cold(struct mem_engine *m, enum engine_tier tier)
@@ -232,14 +241,16 @@ static struct status mem_write(struct engine *e, const struct engine_batch *b, b
     struct mem_engine *m = mem_of(e);
 
     TRY(usable(m));
-    if (m->disk->fail_code != STATUS_OK) {
+    if (m->disk != NULL && m->disk->fail_code != STATUS_OK) {
         return FAIL(m->disk->fail_code, "the simulated disk refused a write");
     }
     TRY(check_ops(buf_bytes(&b->ops)));
     apply_ops(&m->now, buf_bytes(&b->ops));
     m->writes++;
     m->syncs += sync ? 1 : 0;
-    disk_remember(m->disk, &m->now, sync);
+    if (m->disk != NULL) {
+        disk_remember(m->disk, &m->now, sync);
+    }
     return OK;
 }
 

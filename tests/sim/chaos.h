@@ -1,0 +1,13 @@
+/*
+ * chaos.h -- what goes wrong, when, and for how long.
+ */
+#pragma once
+
+#include "tests/sim/world.h"
+
+struct chaos *chaos_create(struct sim_world *w);
+void chaos_destroy(struct chaos *c);
+
+void chaos_start(struct sim_world *w);
+/* No new faults; everything that is broken works again, every node is up. */
+void chaos_heal(struct sim_world *w);

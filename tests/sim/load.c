@@ -1,0 +1,332 @@
+/*
+ * load.c -- what clients do, and when.
+ *
+ * Values of registers and elements of the set are never used twice, so that every answer tells which
+ * write it comes from. Registers are used for some seconds and then left alone: a history per key that
+ * never ends could not be checked. A few operations go back to old ones.
+ */
+#include "tests/sim/load.h"
+
+#include <stdlib.h>
+
+#include "node/base/invariant.h"
+#include "node/runtime/fiber.h"
+#include "tests/sim/check.h"
+#include "tests/sim/process.h"
+
+#define WINDOW_NS       (12 * SEC)
+#define SETUP_PAUSE_NS  (200 * MS)
+#define VERIFY_TRIES    40u
+#define VERIFY_PAUSE_NS (250 * MS)
+
+struct load {
+    struct sim_world *w;
+    const struct load_api *api;
+    struct rng rng;
+    bool setup_running;
+    bool set_up;
+    bool stopped;
+    uint32_t clients;
+    uint32_t next_client;
+    uint64_t next_value;
+    uint64_t next_element;
+    uint64_t registers_max; /* Registers above were never used. */
+};
+
+struct load *load_create(struct sim_world *w)
+{
+    struct load *l = calloc(1, sizeof(*l));
+
+    INVARIANT(l != NULL);
+    l->w = w;
+    l->api = &load_kv;
+    rng_seed(&l->rng, w->o.seed * 7 + 3);
+    return l;
+}
+
+void load_destroy(struct load *l)
+{
+    free(l);
+}
+
+bool load_is_set_up(const struct load *l)
+{
+    return l->set_up;
+}
+
+void load_stop(struct load *l)
+{
+    l->stopped = true;
+}
+
+uint32_t load_clients(const struct load *l)
+{
+    return l->clients;
+}
+
+bool load_uses_sql(const struct load *l)
+{
+    return l->api != &load_kv;
+}
+
+/* ---- one operation ------------------------------------------------------------------------------ */
+
+static uint64_t pick_register(struct client *c)
+{
+    struct load *l = c->node->world->load;
+    const uint64_t window = l->w->now_ns / WINDOW_NS;
+    uint64_t key = window * l->w->params.keys + rng_below(&c->rng, l->w->params.keys);
+
+    if (rng_permille(&c->rng, 50) && window > 0) {
+        key = rng_below(&c->rng, key + 1);
+    }
+    l->registers_max = key >= l->registers_max ? key + 1 : l->registers_max;
+    return key;
+}
+
+/* The value that was written last to a register, as far as clients know: a good guess for a CAS. */
+static int64_t guess_value(const struct history *h, uint64_t key)
+{
+    for (size_t i = h->count; i > 0 && h->count - i < 400; i--) {
+        const struct op *o = &h->ops[i - 1];
+
+        if (o->key == key && (o->kind == OP_WRITE || (o->kind == OP_CAS && o->outcome == OP_OK))) {
+            return o->arg;
+        }
+    }
+    return 0;
+}
+
+static void choose_op(struct client *c)
+{
+    struct load *l = c->node->world->load;
+    const uint64_t dice = rng_below(&c->rng, 100);
+    struct op *o = &c->op;
+
+    *o = (struct op){.node = c->node->index, .client = c->id};
+    if (dice < 74) {
+        o->kind = dice < 34 ? OP_READ : (dice < 56 ? OP_WRITE : OP_CAS);
+        o->key = pick_register(c);
+        o->arg = o->kind == OP_READ ? 0 : (int64_t)++l->next_value;
+        o->expect = o->kind == OP_CAS ? guess_value(l->w->history, o->key) : 0;
+    } else if (dice < 84) {
+        o->kind = OP_INSERT;
+        o->key = ++l->next_element;
+    } else if (dice < 86) {
+        o->kind = OP_SET_READ;
+    } else if (dice < 90) {
+        o->kind = OP_ADD;
+        o->arg = 1;
+    } else if (dice < 92) {
+        o->kind = OP_COUNT;
+    } else if (dice < 98) {
+        o->kind = OP_TRANSFER;
+        o->key = rng_below(&c->rng, LOAD_ACCOUNTS);
+        o->expect = (int64_t)((o->key + 1 + rng_below(&c->rng, LOAD_ACCOUNTS - 1)) % LOAD_ACCOUNTS);
+        o->arg = (int64_t)rng_between(&c->rng, 1, 50);
+    } else {
+        o->kind = OP_BANK;
+    }
+}
+
+static void note_progress(struct client *c, enum op_outcome outcome)
+{
+    struct sim_node *n = c->node;
+    const struct sim_node *leader = sim_leaseholder(n->world, (range_id){RANGE_FIRST_ID});
+
+    if (outcome == OP_UNKNOWN) {
+        sim_state(n->world, SIM_STATE_OP_AMBIGUOUS);
+    }
+    if (outcome == OP_REFUSED) {
+        sim_state(n->world, SIM_STATE_CAS_LOST);
+    }
+    if (outcome != OP_OK) {
+        return;
+    }
+    if (c->op.kind == OP_WRITE || c->op.kind == OP_INSERT) {
+        n->last_write_ok_ns = n->world->now_ns;
+    } else if (c->op.kind == OP_READ) {
+        n->last_read_ok_ns = n->world->now_ns;
+        if (leader != NULL && leader->region != n->region) {
+            sim_state(n->world, SIM_STATE_READ_ACROSS);
+        }
+    }
+}
+
+static enum op_outcome run_op(struct client *c)
+{
+    struct sim_world *w = c->node->world;
+    const size_t i = history_call(w, &c->op);
+    enum op_outcome outcome = w->load->api->run(c);
+    struct op *o = &w->history->ops[i];
+
+    if (c->node->cut) {
+        outcome = OP_UNKNOWN; /* The process died; whatever it was told, it told nobody. */
+        free(c->op.elements);
+        c->op.elements = NULL;
+        c->op.elements_count = 0;
+    }
+    o->result = c->op.result;
+    o->found = c->op.found;
+    o->result_known = c->op.result_known;
+    o->elements = c->op.elements;
+    o->elements_count = c->op.elements_count;
+    c->op.elements = NULL;
+    history_return(w, i, outcome);
+    note_progress(c, outcome);
+    arena_reset(&c->arena);
+    return outcome;
+}
+
+/* ---- clients ------------------------------------------------------------------------------------ */
+
+static struct client *client_new(struct sim_node *n)
+{
+    struct load *l = n->world->load;
+    struct client *c = calloc(1, sizeof(*c));
+
+    INVARIANT(c != NULL);
+    c->node = n;
+    c->id = ++l->next_client;
+    rng_seed(&c->rng, rng_next(&l->rng));
+    arena_init(&c->arena, 0);
+    l->clients++;
+    return c;
+}
+
+static void client_free(struct client *c)
+{
+    struct load *l = c->node->world->load;
+
+    if (l->api->close != NULL) {
+        l->api->close(c);
+    }
+    l->clients--;
+    free(c->op.elements);
+    arena_deinit(&c->arena);
+    free(c);
+}
+
+static void client_fiber(void *arg)
+{
+    struct client *c = arg;
+    const struct load *l = c->node->world->load;
+    const uint64_t think_ns = c->node->world->params.think_ns;
+
+    while (!l->stopped && status_ok(fiber_sleep(MS + sim_exponential(&c->rng, think_ns)))) {
+        if (l->stopped || c->node->cut) {
+            break;
+        }
+        choose_op(c);
+        (void)run_op(c);
+    }
+    client_free(c);
+}
+
+static void start_clients(struct sim_node *n)
+{
+    for (uint32_t i = 0; i < n->world->params.clients_per_node; i++) {
+        struct client *c = client_new(n);
+
+        if (!process_spawn(n, "sim.client", client_fiber, c)) {
+            client_free(c);
+        }
+    }
+}
+
+static void setup_fiber(void *arg)
+{
+    struct client *c = arg;
+    struct sim_world *w = c->node->world;
+
+    while (!w->load->set_up) {
+        const enum op_outcome outcome = w->load->api->setup(c);
+
+        arena_reset(&c->arena);
+        w->load->set_up = outcome == OP_OK && !c->node->cut;
+        if (!w->load->set_up && !status_ok(fiber_sleep(SETUP_PAUSE_NS))) {
+            break;
+        }
+    }
+    w->load->setup_running = false;
+    client_free(c);
+    for (uint32_t i = 0; w->load->set_up && i < w->nodes_count; i++) {
+        start_clients(&w->nodes[i]); /* Those that are not ready yet get theirs when they are. */
+    }
+}
+
+void load_node_ready(struct sim_node *n)
+{
+    struct load *l = n->world->load;
+    struct client *c = NULL;
+
+    if (l->stopped) {
+        return;
+    }
+    if (l->set_up) {
+        start_clients(n);
+        return;
+    }
+    if (!l->setup_running) {
+        c = client_new(n);
+        l->setup_running = process_spawn(n, "sim.setup", setup_fiber, c);
+        if (!l->setup_running) {
+            client_free(c);
+        }
+    }
+}
+
+/* ---- the last look ------------------------------------------------------------------------------- */
+
+struct verify {
+    struct client *client;
+    bool *done;
+    bool *ok;
+};
+
+/* Again until it succeeds: the cluster is healthy now. */
+static bool insist(struct client *c, enum op_kind kind, uint64_t key)
+{
+    for (uint32_t i = 0; i < VERIFY_TRIES; i++) {
+        c->op = (struct op){.kind = kind, .node = c->node->index, .client = c->id, .key = key};
+        if (run_op(c) == OP_OK) {
+            return true;
+        }
+        if (!status_ok(fiber_sleep(VERIFY_PAUSE_NS))) {
+            break;
+        }
+    }
+    return false;
+}
+
+static void verify_fiber(void *arg)
+{
+    struct verify *v = arg;
+    struct client *c = v->client;
+    const uint64_t registers = c->node->world->load->registers_max;
+    bool ok = insist(c, OP_SET_READ, 0) && insist(c, OP_COUNT, 0) && insist(c, OP_BANK, 0);
+
+    for (uint64_t key = 0; ok && key < registers; key++) {
+        ok = insist(c, OP_READ, key);
+    }
+    client_free(c);
+    *v->ok = ok;
+    *v->done = true;
+    free(v);
+}
+
+bool load_verify(struct sim_node *n, bool *done, bool *ok)
+{
+    struct verify *v = calloc(1, sizeof(*v));
+
+    INVARIANT(v != NULL);
+    *done = false;
+    *ok = false;
+    *v = (struct verify){client_new(n), done, ok};
+    if (!process_spawn(n, "sim.verify", verify_fiber, v)) {
+        client_free(v->client);
+        free(v);
+        return false;
+    }
+    return true;
+}

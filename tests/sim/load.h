@@ -1,0 +1,54 @@
+/*
+ * load.h -- the clients: fibers on every node that work on registers, a set, a counter and a bank.
+ *
+ * A client lives as long as its node's process; the next process gets new ones. What it does goes into
+ * the history. How it does it (SQL, or transactions on keys) is a struct load_api.
+ */
+#pragma once
+
+#include "node/base/arena.h"
+#include "tests/sim/history.h"
+#include "tests/sim/world.h"
+
+#define LOAD_ACCOUNTS      8u
+#define LOAD_ACCOUNT_START 1000
+#define LOAD_TOTAL         ((int64_t)LOAD_ACCOUNTS * LOAD_ACCOUNT_START)
+
+struct client {
+    struct sim_node *node;
+    uint32_t id;
+    struct rng rng;
+    struct arena arena; /* Of one operation. */
+    struct op op;       /* Under way; answers go here. */
+    void *session;      /* Of the api. */
+};
+
+/*
+ * Operations as a client sees them, on c->op; each yields. Reads that fail for any reason are
+ * OP_FAILED. OP_UNKNOWN is for writes whose outcome nobody told.
+ */
+struct load_api {
+    const char *name;
+    enum op_outcome (*setup)(struct client *c); /* Tables, accounts, counter: once per run. */
+    enum op_outcome (*run)(struct client *c);
+    void (*close)(struct client *c);
+};
+
+extern const struct load_api load_kv;
+
+struct load *load_create(struct sim_world *w);
+void load_destroy(struct load *l);
+/* A process got ready: it gets its clients (or does the setup). */
+void load_node_ready(struct sim_node *n);
+bool load_is_set_up(const struct load *l);
+/* No new operations. */
+void load_stop(struct load *l);
+/* Clients that have not ended. */
+uint32_t load_clients(const struct load *l);
+bool load_uses_sql(const struct load *l);
+
+/*
+ * A last look from one node: every register that was ever used, set, counter and bank, as operations
+ * of the history. False: the node could not start it. *done tells when it is over, *ok how it went.
+ */
+bool load_verify(struct sim_node *n, bool *done, bool *ok);

@@ -1,0 +1,294 @@
+/*
+ * load_kv.c -- the clients' operations as transactions on keys.
+ *
+ * Keys are those of rows of five small tables; a value is one big-endian number. Every operation is one
+ * transaction, and every table lies in the first range.
+ */
+#include <stdlib.h>
+
+#include "node/base/codec.h"
+#include "node/base/invariant.h"
+#include "node/storage/key/key.h"
+#include "node/txn/txn.h"
+#include "tests/sim/load.h"
+
+#define DEADLINE_NS (6 * SEC)
+#define KEY_BYTES   64
+
+enum table {
+    TABLE_REGISTER = 9001,
+    TABLE_SET,
+    TABLE_COUNTER,
+    TABLE_BANK,
+};
+
+static struct bytes row_key(struct client *c, enum table table, uint64_t id)
+{
+    struct key_enc k;
+    struct bytes key = BYTES_EMPTY;
+
+    key_enc_init(&k, arena_alloc(&c->arena, KEY_BYTES, 1), KEY_BYTES);
+    key_enc_index(&k, (uint64_t)table, 1);
+    key_enc_int(&k, KEY_ASC, (int64_t)id);
+    key_enc_family(&k, 0);
+    INVARIANT(status_ok(key_enc_finish(&k, &key)));
+    return key;
+}
+
+static void table_span(struct client *c, enum table table, struct bytes *start, struct bytes *end)
+{
+    struct key_enc k;
+
+    key_enc_init(&k, arena_alloc(&c->arena, KEY_BYTES, 1), KEY_BYTES);
+    key_enc_index(&k, (uint64_t)table, 1);
+    INVARIANT(status_ok(key_enc_finish(&k, start)));
+    INVARIANT(status_ok(key_prefix_end(&c->arena, *start, end)));
+}
+
+static struct status begin(struct client *c, bool read_only, bool implicit, struct txn **out)
+{
+    const struct txn_options o = {
+        .implicit = implicit,
+        .read_only = read_only,
+        .deadline_ns = env_mono_ns(&c->node->env) + DEADLINE_NS,
+    };
+
+    return txn_begin(node_kv(c->node->node), &c->arena, &o, out);
+}
+
+static struct status put_number(struct client *c, struct txn *t, struct bytes key, int64_t v,
+                                bool insert)
+{
+    uint8_t value[8];
+
+    UNUSED(c);
+    be64_put(value, (uint64_t)v);
+    return insert ? txn_insert(t, key, bytes_of(value, sizeof(value)))
+                  : txn_put(t, key, bytes_of(value, sizeof(value)));
+}
+
+static struct status get_number(struct client *c, struct txn *t, struct bytes key, bool *found,
+                                int64_t *out)
+{
+    struct bytes value;
+
+    *out = 0;
+    TRY(txn_get(t, key, &c->arena, found, &value));
+    if (*found && value.len != 8) {
+        return FAIL(STATUS_CORRUPT, "a value of another size");
+    }
+    *out = *found ? (int64_t)be64_get(value.ptr) : 0;
+    return OK;
+}
+
+/* ---- operations --------------------------------------------------------------------------------- */
+
+static struct status do_read(struct client *c)
+{
+    struct txn *t = NULL;
+
+    TRY(begin(c, true, true, &t));
+    TRY(get_number(c, t, row_key(c, TABLE_REGISTER, c->op.key), &c->op.found, &c->op.result));
+    return txn_commit(t);
+}
+
+static struct status do_write(struct client *c)
+{
+    struct txn *t = NULL;
+
+    TRY(begin(c, false, true, &t));
+    TRY(put_number(c, t, row_key(c, TABLE_REGISTER, c->op.key), c->op.arg, false));
+    return txn_commit(t);
+}
+
+/* *refused: it met another value, and nothing was written. */
+static struct status do_cas(struct client *c, bool *refused)
+{
+    const struct bytes key = row_key(c, TABLE_REGISTER, c->op.key);
+    struct txn *t = NULL;
+
+    TRY(begin(c, false, false, &t));
+    TRY(get_number(c, t, key, &c->op.found, &c->op.result));
+    if (!c->op.found || c->op.result != c->op.expect) {
+        txn_rollback(t);
+        c->op.result_known = true;
+        *refused = true;
+        return OK;
+    }
+    TRY(put_number(c, t, key, c->op.arg, false));
+    return txn_commit(t);
+}
+
+static struct status do_insert(struct client *c)
+{
+    struct txn *t = NULL;
+
+    TRY(begin(c, false, true, &t));
+    TRY(put_number(c, t, row_key(c, TABLE_SET, c->op.key), (int64_t)c->op.key, true));
+    return txn_commit(t);
+}
+
+static struct status do_add(struct client *c)
+{
+    const struct bytes key = row_key(c, TABLE_COUNTER, 0);
+    struct txn *t = NULL;
+    bool found = false;
+    int64_t v = 0;
+
+    TRY(begin(c, false, false, &t));
+    TRY(get_number(c, t, key, &found, &v));
+    TRY(put_number(c, t, key, v + c->op.arg, false));
+    return txn_commit(t);
+}
+
+static struct status do_count(struct client *c)
+{
+    struct txn *t = NULL;
+
+    TRY(begin(c, true, true, &t));
+    TRY(get_number(c, t, row_key(c, TABLE_COUNTER, 0), &c->op.found, &c->op.result));
+    return txn_commit(t);
+}
+
+static struct status do_transfer(struct client *c)
+{
+    const struct bytes from = row_key(c, TABLE_BANK, c->op.key);
+    const struct bytes to = row_key(c, TABLE_BANK, (uint64_t)c->op.expect);
+    struct txn *t = NULL;
+    bool found = false;
+    int64_t a = 0;
+    int64_t b = 0;
+
+    TRY(begin(c, false, false, &t));
+    TRY(get_number(c, t, from, &found, &a));
+    TRY(get_number(c, t, to, &found, &b));
+    TRY(put_number(c, t, from, a - c->op.arg, false));
+    TRY(put_number(c, t, to, b + c->op.arg, false));
+    return txn_commit(t);
+}
+
+static void add_element(struct op *o, uint64_t element)
+{
+    if ((o->elements_count & (o->elements_count - 1)) == 0) { /* A power of two, or none: full. */
+        const size_t cap = o->elements_count == 0 ? 1 : (size_t)o->elements_count * 2;
+
+        o->elements = realloc(o->elements, cap * sizeof(*o->elements));
+        INVARIANT(o->elements != NULL);
+    }
+    o->elements[o->elements_count++] = element;
+}
+
+static struct status scan_table(struct client *c, enum table table)
+{
+    struct txn_scan scan = {.rows_max = 100};
+    struct txn *t = NULL;
+
+    TRY(begin(c, true, true, &t));
+    table_span(c, table, &scan.start, &scan.end);
+    do {
+        TRY(txn_scan(t, &scan, &c->arena));
+        for (uint32_t i = 0; i < scan.rows_count; i++) {
+            const int64_t v = (int64_t)be64_get(scan.rows[i].value.ptr);
+
+            if (table == TABLE_SET) {
+                add_element(&c->op, (uint64_t)v);
+            } else {
+                c->op.result += v;
+            }
+        }
+    } while (scan.more);
+    return txn_commit(t);
+}
+
+static struct status dispatch(struct client *c, bool *refused)
+{
+    switch (c->op.kind) {
+    case OP_READ:
+        return do_read(c);
+    case OP_WRITE:
+        return do_write(c);
+    case OP_CAS:
+        return do_cas(c, refused);
+    case OP_INSERT:
+        return do_insert(c);
+    case OP_SET_READ:
+        return scan_table(c, TABLE_SET);
+    case OP_ADD:
+        return do_add(c);
+    case OP_COUNT:
+        return do_count(c);
+    case OP_TRANSFER:
+        return do_transfer(c);
+    case OP_BANK:
+        return scan_table(c, TABLE_BANK);
+    case OP_KIND_COUNT:
+        break;
+    }
+    return FAIL(STATUS_INVALID, "no such operation");
+}
+
+static bool writes(enum op_kind kind)
+{
+    return kind == OP_WRITE || kind == OP_CAS || kind == OP_INSERT || kind == OP_ADD ||
+           kind == OP_TRANSFER;
+}
+
+/* What the codes mean is the contract of txn.h. */
+static enum op_outcome outcome_of(struct client *c, struct status st)
+{
+    struct sim_world *w = c->node->world;
+
+    switch (st.code) {
+    case STATUS_OK:
+        return OP_OK;
+    case STATUS_TXN_RETRY:
+        sim_state(w, SIM_STATE_OP_RETRY);
+        return OP_FAILED;
+    case STATUS_UNAVAILABLE:
+    case STATUS_TIMEOUT:
+        sim_state(w, SIM_STATE_OP_UNAVAILABLE);
+        return OP_FAILED;
+    case STATUS_AMBIGUOUS:
+    case STATUS_CANCELLED:
+        return writes(c->op.kind) ? OP_UNKNOWN : OP_FAILED;
+    case STATUS_EXISTS:
+        if (!c->node->cut) {
+            sim_fail(w, "set: element %llu is refused as existing at its first insert",
+                     (unsigned long long)c->op.key);
+        }
+        return OP_FAILED;
+    default:
+        if (!c->node->cut) {
+            sim_fail(w, "node %u: operation %d ended with \"%s\" (%s)", c->node->index,
+                     (int)c->op.kind, status_text(st), status_code_text(st.code));
+        }
+        return OP_FAILED;
+    }
+}
+
+static enum op_outcome kv_run(struct client *c)
+{
+    bool refused = false;
+    const struct status st = dispatch(c, &refused);
+
+    return status_ok(st) && refused ? OP_REFUSED : outcome_of(c, st);
+}
+
+static struct status setup(struct client *c)
+{
+    struct txn *t = NULL;
+
+    TRY(begin(c, false, false, &t));
+    for (uint64_t i = 0; i < LOAD_ACCOUNTS; i++) {
+        TRY(put_number(c, t, row_key(c, TABLE_BANK, i), LOAD_ACCOUNT_START, false));
+    }
+    TRY(put_number(c, t, row_key(c, TABLE_COUNTER, 0), 0, false));
+    return txn_commit(t);
+}
+
+static enum op_outcome kv_setup(struct client *c)
+{
+    return status_ok(setup(c)) ? OP_OK : OP_FAILED;
+}
+
+const struct load_api load_kv = {.name = "kv", .setup = kv_setup, .run = kv_run};

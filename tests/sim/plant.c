@@ -1,0 +1,78 @@
+/*
+ * plant.c -- the table of plants.
+ */
+#include "tests/sim/plant.h"
+
+#include <string.h>
+
+#include "node/base/attributes.h"
+#include "node/raft/raft.h"
+#include "node/range/lease/liveness.h"
+#include "node/range/store.h"
+
+static const struct plant plants[] = {
+    {"vote-twice", "a voter forgets whom it voted for", {.raft = RAFT_PLANT_VOTE_TWICE}},
+    {"ack-before-durable",
+     "a follower acknowledges what is only in memory",
+     {.raft = RAFT_PLANT_ACK_BEFORE_DURABLE}},
+    {"commit-old-term",
+     "a leader counts replicas of an older term's entry",
+     {.raft = RAFT_PLANT_COMMIT_OLD_TERM}},
+    {"no-truncate-conflict",
+     "a follower keeps a conflicting suffix",
+     {.raft = RAFT_PLANT_NO_TRUNCATE_CONFLICT}},
+    {"ignore-support",
+     "a voter votes although it supports a live leader",
+     {.raft = RAFT_PLANT_IGNORE_SUPPORT}},
+    {"minority-commit",
+     "a leader commits with one acknowledgement fewer",
+     {.raft = RAFT_PLANT_MINORITY_COMMIT}},
+    {"learner-counts", "learners count toward commit", {.raft = RAFT_PLANT_LEARNER_COUNTS}},
+    {"no-sync", "log writes are not synced", {.store = STORE_PLANT_NO_SYNC}},
+    {"read-without-lease",
+     "whoever held the lease last goes on serving",
+     {.store = STORE_PLANT_READ_WITHOUT_LEASE}},
+    {"apply-twice",
+     "a restarted replica applies its last command again",
+     {.store = STORE_PLANT_APPLY_TWICE}},
+    {"skip-latch", "readers do not wait for writers", {.store = STORE_PLANT_SKIP_LATCH}},
+    {"lose-tail", "recovery drops the last log entry", {.store = STORE_PLANT_LOSE_TAIL}},
+    {"no-vote-persist", "the hard state is not written", {.store = STORE_PLANT_NO_VOTE_PERSIST}},
+    {"refresh-nothing",
+     "commits do not check what was read",
+     {.store = STORE_PLANT_REFRESH_NOTHING}},
+    {"reorder-apply",
+     "neighbouring commands are swapped when applied",
+     {.store = STORE_PLANT_REORDER_APPLY}},
+    {"forget-withdrawal",
+     "a withdrawal counts before it is durable",
+     {.liveness = LIVENESS_PLANT_FORGET_WITHDRAWAL}},
+    {"no-restart-wait",
+     "a restarted store does not wait for its promises",
+     {.liveness = LIVENESS_PLANT_NO_RESTART_WAIT}},
+    {"forget-syncs", "the disk lies about syncs", {.forget_syncs = true}},
+};
+
+const struct plant *plant_find(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(plants); i++) {
+        if (strcmp(plants[i].name, name) == 0) {
+            return &plants[i];
+        }
+    }
+    return NULL;
+}
+
+const struct plant *plant_at(size_t i)
+{
+    return i < ARRAY_COUNT(plants) ? &plants[i] : NULL;
+}
+
+bool plants_are_built(void)
+{
+#ifdef DSQL_PLANTS
+    return true;
+#else
+    return false;
+#endif
+}
