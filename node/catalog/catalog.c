@@ -64,7 +64,7 @@ struct refresh {
 static MAYYIELD struct status fetch(struct catalog *c, const char *name);
 static struct fetch *fetch_find(struct catalog *c, const char *name);
 
-static void entry_unref(struct catalog_entry *e)
+void catalog__entry_unref(struct catalog_entry *e)
 {
     INVARIANT(e->d.refs > 0);
     if (--e->d.refs == 0) {
@@ -86,7 +86,7 @@ static void entry_evict(struct catalog *c, struct catalog_entry *e)
     c->generation++;
     list_remove(&e->link);
     (void)map_remove(&c->by_name, name_hash(e->d.name));
-    entry_unref(e);
+    catalog__entry_unref(e);
 }
 
 struct status catalog_create(struct shard *shard, struct kv *kv, struct hlc *hlc,
@@ -105,6 +105,7 @@ struct status catalog_create(struct shard *shard, struct kv *kv, struct hlc *hlc
     list_init(&c->lru);
     list_init(&c->fetches);
     list_init(&c->refreshes);
+    list_init(&c->overlays);
     *out = c;
     return OK;
 }
@@ -116,6 +117,7 @@ void catalog_destroy(struct catalog *c)
     }
     INVARIANT(list_empty(&c->fetches));
     INVARIANT(list_empty(&c->refreshes));
+    INVARIANT(list_empty(&c->overlays));
     while (!list_empty(&c->lru)) {
         entry_evict(c, LIST_ENTRY(c->lru.next, struct catalog_entry, link));
     }
@@ -166,7 +168,7 @@ static MAYYIELD void refresh_main(void *arg)
     }
     r->e->refreshing = false;
     list_remove(&r->link);
-    entry_unref(r->e);
+    catalog__entry_unref(r->e);
     free(r);
 }
 
@@ -191,7 +193,15 @@ static void refresh_start(struct catalog *c, struct catalog_entry *e)
 static bool lease_is_valid(struct catalog *c, struct catalog_entry *e)
 {
     const struct hts now = hclock_hts(hlc_now(c->hlc));
+    struct catalog_entry *other = NULL;
 
+    if (e->overlay != NULL) {
+        return catalog__overlay_owns(e);
+    }
+    if (!list_empty(&c->overlays) &&
+        catalog__overlay_find(c, e->d.name, &other) != OVERLAY_SILENT) {
+        return false; /* This session has dropped or replaced it. */
+    }
     if (!e->current || !hts_less(now, e->d.valid_until)) {
         return false;
     }
@@ -226,8 +236,19 @@ bool catalog_still_valid(struct catalog *c, const struct table_desc *d)
 
 struct status catalog_acquire_cached(struct catalog *c, const char *name, struct table_desc **out)
 {
-    struct catalog_entry *e = cache_find(c, name);
+    struct catalog_entry *e = NULL;
 
+    switch (catalog__overlay_find(c, name, &e)) {
+    case OVERLAY_CREATED:
+        e->d.refs++;
+        *out = &e->d;
+        return OK;
+    case OVERLAY_DROPPED:
+        return FAIL(STATUS_NOT_FOUND, "no table of that name");
+    case OVERLAY_SILENT:
+        break;
+    }
+    e = cache_find(c, name);
     if (e == NULL || !lease_is_valid(c, e)) {
         return FAIL(STATUS_WOULD_BLOCK, "table is not in the cache");
     }
@@ -242,7 +263,7 @@ void catalog_release(struct catalog *c, struct table_desc *d)
 {
     UNUSED(c);
     if (d != NULL) {
-        entry_unref(CONTAINER_OF(d, struct catalog_entry, d));
+        catalog__entry_unref(CONTAINER_OF(d, struct catalog_entry, d));
     }
 }
 

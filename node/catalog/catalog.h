@@ -98,6 +98,40 @@ MAYYIELD NODISCARD struct status catalog_create_table(struct catalog *c,
 /* Drops it, deletes its rows, and waits until no other node can still use it.
  * Errors: STATUS_NOT_FOUND; those of commits. */
 MAYYIELD NODISCARD struct status catalog_drop_table(struct catalog *c, const char *name);
+/*
+ * DDL inside a transaction of the caller: its rows are the transaction's, and an overlay lets this
+ * session see them before the commit, and nobody else. One overlay per session:
+ *
+ *     enter ... create_in, drop_in, acquire ... leave    within each call of the session
+ *     mark, rollback_to                                  savepoints
+ *     discard                                            the transaction was rolled back
+ *     committed                                          it was committed
+ *
+ * The fiber between enter and leave sees the overlay.
+ */
+struct catalog_overlay;
+NOYIELD NODISCARD struct status catalog_overlay_create(struct catalog *c,
+                                                       struct catalog_overlay **out);
+NOYIELD void catalog_overlay_destroy(struct catalog_overlay *o); /* Accepts NULL. Discards. */
+NOYIELD void catalog_overlay_enter(struct catalog_overlay *o);
+NOYIELD void catalog_overlay_leave(struct catalog_overlay *o);
+NOYIELD bool catalog_overlay_empty(const struct catalog_overlay *o);
+NOYIELD uint32_t catalog_overlay_mark(const struct catalog_overlay *o);
+NOYIELD void catalog_overlay_rollback_to(struct catalog_overlay *o, uint32_t mark);
+NOYIELD void catalog_overlay_discard(struct catalog_overlay *o);
+/* ts: of the commit. Waits for the leases on what was dropped, then deletes its rows; not to be
+ * cancelled, the commit has happened. */
+MAYYIELD void catalog_overlay_committed(struct catalog_overlay *o, struct hts ts);
+
+#define CATALOG_OVERLAY_MAX 10000u /* Changes in one transaction. */
+
+/* Errors: STATUS_EXISTS, STATUS_OVERLOADED; those of reads and writes of a transaction. */
+MAYYIELD NODISCARD struct status catalog_create_table_in(struct catalog_overlay *o, struct txn *t,
+                                                         const struct table_desc *desc);
+/* Errors: STATUS_NOT_FOUND, STATUS_OVERLOADED; those of reads and writes of a transaction. */
+MAYYIELD NODISCARD struct status catalog_drop_table_in(struct catalog_overlay *o, struct txn *t,
+                                                       const char *name);
+
 /* All tables, for \d and information_schema; in the arena, ordered by name. */
 MAYYIELD NODISCARD struct status catalog_list(struct catalog *c, struct arena *arena,
                                               struct table_desc ***out, uint32_t *count_out);

@@ -1,8 +1,8 @@
 /*
  * catalog_change.c -- creating and dropping tables.
  *
- * A new table is three writes in one transaction: the id counter, the name (which must not exist) and
- * the descriptor. Nobody can hold a lease on a table that did not exist, and "no such table" is never
+ * A new table takes an id (in a transaction of its own, so that creators do not wait for each other;
+ * a failure leaves a gap) and makes two writes: the name, which must not exist, and the descriptor. Nobody can hold a lease on a table that did not exist, and "no such table" is never
  * cached, so nothing has to be waited for.
  *
  * Dropping removes name, descriptor and lease records, then waits until every lease that another shard
@@ -30,65 +30,105 @@
 
 static const struct txn_options write_options = {.implicit = false, .deadline_ns = DEADLINE_NONE};
 
-static MAYYIELD struct status take_id(struct txn *t, struct arena *arena, uint32_t *id_out)
+static MAYYIELD struct status take_id_once(struct catalog *c, struct arena *arena, uint32_t *id_out)
 {
     struct catalog_key k;
     struct bytes value = BYTES_EMPTY;
+    struct txn *t = NULL;
+    struct status st = OK;
     uint8_t next[4];
     uint32_t id = CATALOG_FIRST_TABLE_ID;
     bool found = false;
 
-    TRY(txn_get(t, catalog_key_next_id(&k), arena, &found, &value));
+    TRY(txn_begin(c->kv, arena, &write_options, &t));
+    TRY_OUT(txn_get(t, catalog_key_next_id(&k), arena, &found, &value));
     if (found) {
-        TRY(catalog_id_decode(value, &id));
+        TRY_OUT(catalog_id_decode(value, &id));
     }
     if (id == UINT32_MAX) {
-        return FAIL(STATUS_OVERLOADED, "no table ids left");
+        st = FAIL(STATUS_OVERLOADED, "no table ids left");
+        goto out;
     }
     be32_put(next, id + 1);
-    TRY(txn_put(t, catalog_key_next_id(&k), bytes_of(next, sizeof(next))));
+    TRY_OUT(txn_put(t, catalog_key_next_id(&k), bytes_of(next, sizeof(next))));
     *id_out = id;
-    return OK;
+    return txn_commit(t);
+out:
+    txn_rollback(t);
+    return st;
 }
 
-/* The writes of CREATE TABLE, not committed. */
-static MAYYIELD struct status create_writes(struct txn *t, const struct table_desc *desc,
-                                            struct arena *arena, uint32_t *id_out)
+struct status catalog__take_id(struct catalog *c, uint32_t *id_out)
 {
-    struct table_desc d = *desc;
+    struct status st = OK;
+    struct arena arena;
+
+    arena_init(&arena, CATALOG_ARENA_MAX);
+    for (uint32_t tries = 0; tries < CATALOG_TRIES_MAX; tries++) {
+        TRY_OUT(catalog__backoff(c, tries));
+        st = take_id_once(c, &arena, id_out);
+        if (st.code != STATUS_TXN_RETRY && st.code != STATUS_AMBIGUOUS) {
+            break; /* Of an unknown outcome we take the next one. */
+        }
+        arena_reset(&arena);
+    }
+out:
+    if (st.msg != NULL) {
+        st.msg = status_code_text(st.code); /* The text may live in our arena. */
+    }
+    arena_deinit(&arena);
+    return st;
+}
+
+struct status catalog__create_writes(struct txn *t, const struct table_desc *desc,
+                                     struct arena *arena)
+{
     struct catalog_key k;
     struct buf body = {0};
+    struct bytes value = BYTES_EMPTY;
     struct status st = OK;
     uint8_t id[4];
     bool found = false;
-    struct bytes value = BYTES_EMPTY;
 
-    /* Looked up first, so that a name in use costs no id and no conflict with other creators. */
-    TRY(txn_get(t, catalog_key_name(&k, d.schema, d.name), arena, &found, &value));
+    TRY(txn_get(t, catalog_key_name(&k, desc->schema, desc->name), arena, &found, &value));
     if (found) {
         return FAIL(STATUS_EXISTS, "table exists already");
     }
-    TRY(take_id(t, arena, &d.id));
-    d.version = 1;
     buf_init(&body, DESC_BYTES_MAX);
-    TRY_OUT(desc_encode(&d, &body));
-    be32_put(id, d.id);
-    TRY_OUT(txn_put(t, catalog_key_name(&k, d.schema, d.name), bytes_of(id, sizeof(id))));
-    TRY_OUT(txn_put(t, catalog_key_descriptor(&k, d.id), buf_bytes(&body)));
-    *id_out = d.id;
+    TRY_OUT(desc_encode(desc, &body));
+    be32_put(id, desc->id);
+    TRY_OUT(txn_put(t, catalog_key_name(&k, desc->schema, desc->name), bytes_of(id, sizeof(id))));
+    TRY_OUT(txn_put(t, catalog_key_descriptor(&k, desc->id), buf_bytes(&body)));
 out:
     buf_deinit(&body);
     return st;
 }
 
+/* Is the name free? Asked first, so that a name in use costs no id. */
+static MAYYIELD struct status check_free(struct catalog *c, const struct table_desc *desc,
+                                         struct arena *arena)
+{
+    struct catalog_key k;
+    struct bytes value = BYTES_EMPTY;
+    struct txn *t = NULL;
+    struct status st = OK;
+    bool found = false;
+
+    TRY(txn_begin(c->kv, arena, &write_options, &t));
+    st = txn_get(t, catalog_key_name(&k, desc->schema, desc->name), arena, &found, &value);
+    txn_rollback(t);
+    TRY(st);
+    return found ? FAIL(STATUS_EXISTS, "table exists already") : OK;
+}
+
 static MAYYIELD struct status create_once(struct catalog *c, const struct table_desc *desc,
-                                          struct arena *arena, uint32_t *id_out)
+                                          struct arena *arena)
 {
     struct txn *t = NULL;
     struct status st = OK;
 
     TRY(txn_begin(c->kv, arena, &write_options, &t));
-    st = create_writes(t, desc, arena, id_out);
+    st = catalog__create_writes(t, desc, arena);
     if (!status_ok(st)) {
         txn_rollback(t);
         return st;
@@ -113,26 +153,31 @@ static MAYYIELD struct status create_confirm(struct catalog *c, const char *name
 
 struct status catalog_create_table(struct catalog *c, const struct table_desc *desc)
 {
+    struct table_desc d = *desc;
     struct status st = OK;
     struct arena arena;
-    uint32_t id = 0;
 
     TRY(desc_check(desc));
     arena_init(&arena, CATALOG_ARENA_MAX);
+    d.version = 1;
     for (uint32_t tries = 0; tries < CATALOG_TRIES_MAX; tries++) {
         TRY_OUT(catalog__backoff(c, tries));
-        st = create_once(c, desc, &arena, &id);
+        if (d.id == 0) {
+            TRY_OUT(check_free(c, desc, &arena));
+            TRY_OUT(catalog__take_id(c, &d.id));
+        }
+        st = create_once(c, &d, &arena);
         if (st.code == STATUS_AMBIGUOUS) {
-            st = create_confirm(c, desc->name, id, &arena, st);
+            st = create_confirm(c, d.name, d.id, &arena, st);
         }
         if (st.code != STATUS_TXN_RETRY) {
             break;
         }
         arena_reset(&arena);
     }
-    catalog__forget(c, desc->name);
+    catalog__forget(c, d.name);
     if (status_ok(st)) {
-        LOG_INFO("catalog.table_created", U64("table", id));
+        LOG_INFO("catalog.table_created", U64("table", d.id));
     }
 out:
     if (st.msg != NULL) {
@@ -142,15 +187,9 @@ out:
     return st;
 }
 
-struct drop {
-    uint32_t id;
-    struct hts ts; /* Of the change. */
-    bool others;   /* Somebody else may have a lease. */
-};
-
 /* Deletes the lease records of the table and looks whose they were. */
 static MAYYIELD struct status drop_leases(struct catalog *c, struct txn *t, struct arena *arena,
-                                          struct drop *d, uint32_t version)
+                                          struct catalog_drop *d, uint32_t version)
 {
     struct catalog_key from;
     struct catalog_key to;
@@ -170,40 +209,50 @@ static MAYYIELD struct status drop_leases(struct catalog *c, struct txn *t, stru
     return OK;
 }
 
-static MAYYIELD struct status drop_once(struct catalog *c, const char *name, struct arena *arena,
-                                        struct drop *d)
+struct status catalog__drop_writes(struct catalog *c, struct txn *t, const char *name,
+                                   struct arena *arena, struct catalog_drop *out)
 {
     struct bytes bytes = BYTES_EMPTY;
     struct table_desc desc;
     struct catalog_key k;
+
+    TRY(catalog__read(t, name, arena, &out->id, &bytes));
+    TRY(desc_decode(bytes, arena, &desc));
+    TRY(drop_leases(c, t, arena, out, desc.version));
+    TRY(txn_delete(t, catalog_key_name(&k, CATALOG_SCHEMA_PUBLIC, name)));
+    return txn_delete(t, catalog_key_descriptor(&k, out->id));
+}
+
+static MAYYIELD struct status drop_once(struct catalog *c, const char *name, struct arena *arena,
+                                        struct catalog_drop *d, struct hts *ts_out)
+{
     struct txn *t = NULL;
     struct status st = OK;
 
     TRY(txn_begin(c->kv, arena, &write_options, &t));
-    TRY_OUT(catalog__read(t, name, arena, &d->id, &bytes));
-    TRY_OUT(desc_decode(bytes, arena, &desc));
-    TRY_OUT(drop_leases(c, t, arena, d, desc.version));
-    TRY_OUT(txn_delete(t, catalog_key_name(&k, CATALOG_SCHEMA_PUBLIC, name)));
-    TRY_OUT(txn_delete(t, catalog_key_descriptor(&k, d->id)));
+    st = catalog__drop_writes(c, t, name, arena, d);
+    if (!status_ok(st)) {
+        txn_rollback(t);
+        return st;
+    }
     TRY(txn_commit(t));
-    d->ts = txn_ts(t);
+    *ts_out = txn_ts(t);
     return OK;
-out:
-    txn_rollback(t);
-    return st;
 }
 
-/* Until no lease read at or below `changed` is valid anywhere, whatever its node's clock says. */
-static MAYYIELD struct status wait_for_leases(struct catalog *c, struct hts changed)
+/* Until no lease read at or below `changed` is valid anywhere, whatever its node's clock says. The
+ * change has been committed: a cancel comes too late, and the wait is short. */
+void catalog__wait_for_leases(struct catalog *c, struct hts changed)
 {
     const struct hts over = hts_add_ns(changed, CATALOG_LEASE_NS + c->hlc->max_offset_ns);
     struct hts now = hclock_hts(hlc_now(c->hlc));
 
     while (hts_less(now, over)) {
-        TRY(fiber_sleep(over.wall - now.wall + 1));
+        if (!status_ok(fiber_sleep(over.wall - now.wall + 1))) {
+            fiber_clear_cancel(fiber_current());
+        }
         now = hclock_hts(hlc_now(c->hlc));
     }
-    return OK;
 }
 
 /* Deletes at most CATALOG_DROP_ROWS rows; *more tells whether some were left. */
@@ -226,7 +275,7 @@ out:
     return st;
 }
 
-static MAYYIELD struct status delete_rows(struct catalog *c, uint32_t id)
+static MAYYIELD struct status delete_span(struct catalog *c, uint32_t id)
 {
     uint8_t start_memory[16];
     uint8_t end_memory[16];
@@ -262,7 +311,18 @@ out:
     return st;
 }
 
-static MAYYIELD struct status drop_descriptor(struct catalog *c, const char *name, struct drop *d)
+void catalog__delete_rows(struct catalog *c, uint32_t id)
+{
+    const struct status st = delete_span(c, id);
+
+    if (!status_ok(st)) {
+        /* The table is gone, its rows cannot be reached any more: no error of a statement. */
+        LOG_WARN("catalog.rows_left", U64("table", id), STR("why", status_code_text(st.code)));
+    }
+}
+
+static MAYYIELD struct status drop_descriptor(struct catalog *c, const char *name,
+                                              struct catalog_drop *d, struct hts *ts_out)
 {
     struct status st = OK;
     struct arena arena;
@@ -270,7 +330,7 @@ static MAYYIELD struct status drop_descriptor(struct catalog *c, const char *nam
     arena_init(&arena, CATALOG_ARENA_MAX);
     for (uint32_t tries = 0; tries < CATALOG_TRIES_MAX; tries++) {
         TRY_OUT(catalog__backoff(c, tries));
-        st = drop_once(c, name, &arena, d);
+        st = drop_once(c, name, &arena, d, ts_out);
         if (st.code != STATUS_TXN_RETRY) {
             break;
         }
@@ -286,22 +346,18 @@ out:
 
 struct status catalog_drop_table(struct catalog *c, const char *name)
 {
-    struct status rows = OK;
-    struct drop d = {0};
+    struct catalog_drop d = {0};
+    struct hts ts = HTS_ZERO;
 
     if (strnlen(name, CATALOG_NAME_MAX + 1) > CATALOG_NAME_MAX) {
         return FAIL(STATUS_NOT_FOUND, "no table of that name");
     }
-    TRY(drop_descriptor(c, name, &d));
+    TRY(drop_descriptor(c, name, &d, &ts));
     catalog__forget(c, name);
     LOG_INFO("catalog.table_dropped", U64("table", d.id));
     if (d.others) {
-        TRY(wait_for_leases(c, d.ts));
+        catalog__wait_for_leases(c, ts);
     }
-    rows = delete_rows(c, d.id);
-    if (!status_ok(rows)) {
-        /* The table is gone, its rows cannot be reached any more: no error of this statement. */
-        LOG_WARN("catalog.rows_left", U64("table", d.id), STR("why", status_code_text(rows.code)));
-    }
+    catalog__delete_rows(c, d.id);
     return OK;
 }

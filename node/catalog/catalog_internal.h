@@ -23,7 +23,8 @@ struct catalog_entry {
     struct arena arena;  /* Of what d points to. */
     struct list link;    /* catalog.lru */
     bool current;
-    bool refreshing; /* A fiber is renewing the lease. */
+    bool refreshing;                 /* A fiber is renewing the lease. */
+    struct catalog_overlay *overlay; /* Whose uncommitted table this is; NULL: of the cache. */
 };
 
 struct catalog {
@@ -35,6 +36,7 @@ struct catalog {
     struct list lru;       /* Newest first. */
     struct list fetches;   /* struct fetch: names that a fiber is reading now. */
     struct list refreshes; /* struct refresh: fibers that renew leases ahead of time. */
+    struct list overlays;  /* struct catalog_overlay that hold something. */
     bool stopping;
     uint64_t generation;
     uint64_t last_rowid_time;
@@ -42,6 +44,41 @@ struct catalog {
 
 /* Takes whatever is cached under that name out: later lookups read anew. */
 NOYIELD void catalog__forget(struct catalog *c, const char *name);
+
+NOYIELD void catalog__entry_unref(struct catalog_entry *e);
+
+/* ---- catalog_overlay.c ---- */
+
+enum overlay_answer {
+    OVERLAY_SILENT, /* Nothing about that name: the cache counts. */
+    OVERLAY_CREATED,
+    OVERLAY_DROPPED,
+};
+/* What the running fiber's own uncommitted changes say. *out: the entry when CREATED. */
+NOYIELD enum overlay_answer catalog__overlay_find(const struct catalog *c, const char *name,
+                                                  struct catalog_entry **out);
+/* Does the running fiber own this uncommitted table? */
+NOYIELD bool catalog__overlay_owns(const struct catalog_entry *e);
+
+/* ---- catalog_change.c ---- */
+
+struct catalog_drop {
+    uint32_t id;
+    bool others; /* Another shard may have a lease. */
+};
+/* The writes of CREATE TABLE; desc->id is given. Errors: STATUS_EXISTS. */
+MAYYIELD NODISCARD struct status catalog__create_writes(struct txn *t,
+                                                        const struct table_desc *desc,
+                                                        struct arena *arena);
+MAYYIELD NODISCARD struct status catalog__drop_writes(struct catalog *c, struct txn *t,
+                                                      const char *name, struct arena *arena,
+                                                      struct catalog_drop *out);
+/* A new id, committed at once: whoever takes one and fails leaves a gap. */
+MAYYIELD NODISCARD struct status catalog__take_id(struct catalog *c, uint32_t *id_out);
+MAYYIELD void catalog__wait_for_leases(struct catalog *c, struct hts changed);
+MAYYIELD void catalog__delete_rows(struct catalog *c, uint32_t id);
+
+/* ---- catalog.c ---- */
 
 /* Sleeps before try number `tries` of a transaction; first without delay. */
 MAYYIELD NODISCARD struct status catalog__backoff(struct catalog *c, uint32_t tries);

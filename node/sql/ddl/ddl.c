@@ -1,7 +1,8 @@
 /*
  * ddl.c -- see ddl.h.
  *
- * Several tables in one DROP are dropped one after the other, each in its own transaction. All names
+ * Without an overlay several tables of one DROP are dropped one after the other, each in its own
+ * transaction. All names
  * are looked up first, so that a name that does not exist stops the statement before anything is
  * gone; what another node drops in between is reported all the same.
  */
@@ -23,7 +24,9 @@ static MAYYIELD struct status create_table(const struct ddl_context *c,
                                            const struct statement *stmt)
 {
     const char *name = stmt->ddl_create->name;
-    const struct status st = catalog_create_table(c->catalog, stmt->ddl_create);
+    const struct status st = c->overlay == NULL
+                                 ? catalog_create_table(c->catalog, stmt->ddl_create)
+                                 : catalog_create_table_in(c->overlay, c->txn, stmt->ddl_create);
 
     if (st.code != STATUS_EXISTS) {
         return st;
@@ -57,10 +60,12 @@ static MAYYIELD struct status drop_tables(const struct ddl_context *c, const str
         TRY(st);
     }
     for (uint16_t i = 0; i < stmt->ddl_drop_count; i++) {
-        struct status st = catalog_drop_table(c->catalog, stmt->ddl_drop[i]);
+        const char *name = stmt->ddl_drop[i];
+        struct status st = c->overlay == NULL ? catalog_drop_table(c->catalog, name)
+                                              : catalog_drop_table_in(c->overlay, c->txn, name);
 
         if (st.code == STATUS_NOT_FOUND) {
-            st = no_such_table(c, stmt->ddl_drop[i], stmt->ddl_if_exists);
+            st = no_such_table(c, name, stmt->ddl_if_exists);
         }
         TRY(st);
     }

@@ -1,10 +1,9 @@
 /*
  * ddl.h -- CREATE TABLE and DROP TABLE, carried out against the catalog.
  *
- * Each runs in a transaction of its own and is committed when it returns: the session does not let
- * one into an explicit transaction.
+ * In a transaction of their own, committed when it returns, or in the session's (overlay and txn).
  *
- * Runs on: a fiber; a DROP waits for the leases of other nodes (catalog.h).
+ * Runs on: a fiber; a DROP by itself waits for the leases of other nodes (catalog.h).
  */
 #pragma once
 
@@ -14,7 +13,9 @@
 
 struct ddl_context {
     struct catalog *catalog;
-    struct arena *arena; /* Of error texts. */
+    struct catalog_overlay *overlay; /* NULL: each table in a transaction of its own. */
+    struct txn *txn;                 /* With overlay: the session's. */
+    struct arena *arena;             /* Of error texts. */
     struct sql_error *err;
     /* NOTICE with this SQLSTATE: IF [NOT] EXISTS had nothing to do. */
     void (*notice)(void *ctx, const char *sqlstate, const char *message);

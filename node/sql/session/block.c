@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #include "node/base/invariant.h"
+#include "node/catalog/catalog.h"
 #include "node/sql/session/session_internal.h"
 #include "node/txn/txn.h"
 
@@ -90,6 +91,7 @@ static void finish(struct session *s)
 
     end_runs(s);
     drop_txn(b);
+    catalog_overlay_rollback_to(s->overlay, 0); /* After a commit there is nothing left in it. */
     forget_executed(b);
     while (!list_empty(&b->savepoints)) {
         drop_savepoint(b, LIST_ENTRY(b->savepoints.next, struct savepoint, link));
@@ -147,7 +149,7 @@ struct status block__txn(struct session *s, struct txn **out)
     return OK;
 }
 
-void block__remember(struct session *s, struct statement *stmt)
+void block__told_write(struct session *s)
 {
     struct block *b = &s->block;
 
@@ -155,6 +157,13 @@ void block__remember(struct session *s, struct statement *stmt)
         b->told_write = true;
         hold(s, true);
     }
+}
+
+void block__remember(struct session *s, struct statement *stmt)
+{
+    struct block *b = &s->block;
+
+    block__told_write(s);
     for (uint32_t i = 0; i < b->executed_count; i++) {
         if (b->executed[i] == stmt) {
             return;
@@ -183,10 +192,12 @@ struct status block__commit(struct session *s, struct sql_error *err)
 {
     struct block *b = &s->block;
     struct status st = OK;
+    struct hts ts = HTS_ZERO;
 
     end_runs(s);
     if (b->txn != NULL) {
         st = txn_commit(b->txn);
+        ts = txn_ts(b->txn);
         if (st.code == STATUS_EXISTS) {
             st = duplicate_key(s, err);
         }
@@ -197,6 +208,7 @@ struct status block__commit(struct session *s, struct sql_error *err)
         b->txn = NULL; /* It is over either way. */
     }
     TRY(st);
+    catalog_overlay_committed(s->overlay, ts);
     settings_commit(&s->settings);
     finish(s);
     return OK;
@@ -247,6 +259,7 @@ bool block__restart(struct session *s)
     s->portals_stale = false; /* They run again. */
     settings_rollback(&s->settings);
     drop_txn(b);
+    catalog_overlay_rollback_to(s->overlay, 0);
     forget_executed(b);
     b->told_write = false;
     hold(s, false);
@@ -377,6 +390,7 @@ static struct status set_savepoint(struct session *s, const char *name, struct s
     p->has_txn = b->txn != NULL;
     p->position = p->has_txn ? txn_savepoint(b->txn) : 0;
     p->settings = settings_mark(&s->settings);
+    p->overlay = catalog_overlay_mark(s->overlay);
     list_push_front(&b->savepoints, &p->link);
     b->savepoints_count++;
     return OK;
@@ -400,6 +414,7 @@ static void rollback_to(struct session *s, struct savepoint *p)
     end_runs(s);
     drop_savepoints_down_to(b, p, false);
     settings_rollback_to(&s->settings, p->settings);
+    catalog_overlay_rollback_to(s->overlay, p->overlay);
     if (p->has_txn) {
         txn_rollback_to(b->txn, p->position);
     } else {

@@ -326,7 +326,7 @@ struct status prepared__get(struct session *s, struct bytes text, const oid *typ
         release_with_scratch(s, p);
         return st;
     }
-    if (is_cacheable(p)) {
+    if (is_cacheable(p) && catalog_overlay_empty(s->overlay)) {
         cache_add(s->sql, p, key);
     }
     *out = p;

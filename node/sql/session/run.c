@@ -1,12 +1,13 @@
 /*
  * run.c -- a bound statement from begin to tag.
  *
- * Three kinds of statements meet here: those of exec (statement.h) in the session's transaction, DDL
- * that commits by itself, and what the session does on its own (utility.c).
+ * Three kinds of statements meet here: those of exec (statement.h), DDL, and what the session does on
+ * its own (utility.c).
  *
  * The tag of a write is told before its transaction has committed; block__remember() tells the sink
  * to hold it back until then.
  */
+#include "node/catalog/catalog.h"
 #include "node/sql/ddl/ddl.h"
 #include "node/sql/session/session_internal.h"
 
@@ -131,10 +132,25 @@ static void ddl_notice(void *ctx, const char *sqlstate, const char *message)
     session__notice(ctx, SQL_NOTICE, sqlstate, "%s", message);
 }
 
-/* DDL commits by itself. What ran before it in the same Query is committed first. */
+static struct status ddl_in_block(struct session *s, struct ddl_context *ctx)
+{
+    TRY(block__txn(s, &ctx->txn));
+    if (s->overlay == NULL) {
+        TRY(catalog_overlay_create(s->sql->catalog, &s->overlay));
+        catalog_overlay_enter(s->overlay);
+    }
+    ctx->overlay = s->overlay;
+    return OK;
+}
+
+/*
+ * DDL that is a transaction of its own is carried out by the catalog alone, which can also find out
+ * what became of a commit that nobody answered for. In a block, or among other statements, it is part
+ * of the session's transaction.
+ */
 static MAYYIELD struct status run_ddl(struct session *s, struct portal *p, struct sql_error *err)
 {
-    const struct ddl_context ctx = {
+    struct ddl_context ctx = {
         .catalog = s->sql->catalog,
         .arena = &s->scratch,
         .err = err,
@@ -144,14 +160,12 @@ static MAYYIELD struct status run_ddl(struct session *s, struct portal *p, struc
     struct statement *stmt = p->p->stmt;
 
     TRY(check_allowed(s, stmt, err));
-    if (s->block.state == BLOCK_OPEN) {
-        return sql_error_unsupported(
-            err, &s->scratch, -1,
-            arena_printf(&s->scratch, "%s inside a transaction block", stmt->verb));
+    if (s->block.state == BLOCK_OPEN || !s->block.single || s->block.executions > 0) {
+        TRY(ddl_in_block(s, &ctx));
     }
-    TRY(block__commit(s, err));
     TRY(ddl_run(&ctx, stmt));
     p->done = true;
+    block__told_write(s);
     s->sink->done(s->sink, statement_tag(stmt, 0, &s->scratch));
     return OK;
 }

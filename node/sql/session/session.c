@@ -142,6 +142,7 @@ void session_destroy(struct session *s)
     block__rollback(s);
     session__drop_portals(s);
     session__drop_statements(s);
+    catalog_overlay_destroy(s->overlay);
     if (s->unnamed_portal != NULL) {
         arena_deinit(&s->unnamed_portal->arena);
         arena_deinit(&s->unnamed_portal->run_arena);
@@ -175,6 +176,9 @@ void session__enter(struct session *s, struct row_sink *sink, bool timed)
     s->cancelled = false;
     s->timed_out = false;
     s->statement_start_us = session__now_us(s);
+    if (s->overlay != NULL) {
+        catalog_overlay_enter(s->overlay);
+    }
     if (timed && s->settings.statement_timeout_ms > 0) {
         shard_timer_arm_in(s->sql->o.shard, &s->timeout,
                            s->settings.statement_timeout_ms * 1000000u);
@@ -191,6 +195,9 @@ void session__leave(struct session *s)
     }
     if (s->portals_stale) {
         session__drop_portals(s);
+    }
+    if (s->overlay != NULL) {
+        catalog_overlay_leave(s->overlay);
     }
     s->sink = NULL;
     s->fiber = NULL;

@@ -93,6 +93,7 @@ struct savepoint {
     uint64_t position; /* txn_savepoint() */
     bool has_txn;      /* There was a transaction to take the position of. */
     uint32_t settings; /* settings_mark() */
+    uint32_t overlay;  /* catalog_overlay_mark() */
     char name[];
 };
 
@@ -127,9 +128,10 @@ struct session {
     uint32_t portals_count;
     struct portal *unnamed_portal; /* Kept allocated. */
     struct block block;
-    struct arena scratch;  /* Of one call: trees of a Query, error texts. */
-    struct row_sink *sink; /* Of the running call; NULL between calls. */
-    struct fiber *fiber;   /* Running a call; NULL between calls. */
+    struct catalog_overlay *overlay; /* NULL until the first DDL in a transaction. */
+    struct arena scratch;            /* Of one call: trees of a Query, error texts. */
+    struct row_sink *sink;           /* Of the running call; NULL between calls. */
+    struct fiber *fiber;             /* Running a call; NULL between calls. */
     struct shard_timer timeout;
     struct rng rng; /* Back-off. */
     int64_t statement_start_us;
@@ -211,6 +213,9 @@ NOYIELD void block__rollback(struct session *s);
 NOYIELD void block__fail(struct session *s);
 /* Drops what the transaction did and lets it run again from the mark; false: too late for that. */
 NOYIELD bool block__restart(struct session *s);
+/* The tag of a write is about to be told: an implicit transaction holds it back. */
+NOYIELD void block__told_write(struct session *s);
+/* The same for a statement whose conflicts a commit may have to explain. */
 NOYIELD void block__remember(struct session *s, struct statement *stmt);
 
 /* SET TRANSACTION. Errors: STATUS_SQL_ERROR 25001. */

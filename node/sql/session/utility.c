@@ -314,6 +314,7 @@ static MAYYIELD struct status prepare(struct session *s, struct prepared *outer,
     for (uint32_t i = 0; i < a->types_count; i++) {
         TRY(type_by_name(s, a->types[i], err, &types[i]));
     }
+    a->stmt->params = outer->ast->params; /* The inner tree does not say it. */
     TRY(prepared__from_ast(s, a->stmt, outer->text, types, (uint16_t)a->types_count, outer, err,
                            &p));
     st = session__add_statement(s, a->name, p);

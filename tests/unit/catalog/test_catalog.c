@@ -376,9 +376,12 @@ static void ambiguous(struct rig *r)
 {
     r->kv.fail_commit = STATUS_AMBIGUOUS;
     r->kv.fail_commits = 1;
+    r->kv.fail_after = 1; /* The id. */
     r->kv.commit_anyway = true;
     EXPECT_OK(create(r->a, "t"));
+    EXPECT_EQ(0, r->kv.fail_commits);
     r->kv.fail_commits = 1;
+    r->kv.fail_after = 1;
     r->kv.commit_anyway = false;
     EXPECT_CODE(STATUS_AMBIGUOUS, create(r->a, "u"));
 }

@@ -358,7 +358,9 @@ struct status txn_commit(struct txn *t)
     }
     TRY(fault(kv));
     TRY(check_commit(t, ts));
-    if (kv->fail_commits > 0) {
+    if (kv->fail_commits > 0 && kv->fail_after > 0) {
+        kv->fail_after--;
+    } else if (kv->fail_commits > 0) {
         kv->fail_commits--;
         st = FAIL(kv->fail_commit, "as asked");
         if (!kv->commit_anyway) {

@@ -28,7 +28,8 @@ struct kv {
     enum status_code fail; /* STATUS_OK: nothing. Given by the operation that counts down to 0. */
     uint32_t fail_in;      /* Operations (reads, commits) until then, from 1. */
     enum status_code fail_commit; /* Commits with writes: answered instead of committing... */
-    uint32_t fail_commits;        /* ... this many times. */
+    uint32_t fail_commits;        /* ... this many times, */
+    uint32_t fail_after;          /* after this many have gone through. */
     bool commit_anyway;           /* ... but done all the same (STATUS_AMBIGUOUS). */
     uint64_t read_takes_ns;       /* Reads sleep. */
 };

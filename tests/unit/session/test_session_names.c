@@ -133,6 +133,8 @@ SESSION_TEST(execute_evaluates_its_arguments)
     EXPECT_STREQ("22P02!", query(r, "execute p ('x')"));
     EXPECT_STREQ("42601!", query(r, "execute p"));
     EXPECT_STREQ("42P05!", query(r, "prepare p as select 1"));
+    EXPECT_STREQ("PREPARE (?column?) 'y' SELECT 1",
+                 query(r, "prepare n as select $1; execute n ('y')")); /* Type not declared. */
     EXPECT_STREQ("26000!", query(r, "execute nobody"));
     EXPECT_STREQ("42704!", query(r, "prepare q (nonsense) as select $1"));
     EXPECT_STREQ("PREPARE INSERT 0 1", query(r, "prepare i (text) as insert into t values ($1); "

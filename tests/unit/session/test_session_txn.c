@@ -302,9 +302,6 @@ SESSION_TEST(isolation_is_shown_as_asked)
 
 SESSION_TEST(what_is_not_there_is_refused_by_name)
 {
-    EXPECT_STREQ("BEGIN 0A000!", query(r, "begin; create table v (a text)"));
-    EXPECT_STREQ("CREATE TABLE inside a transaction block is not supported yet", r->message);
-    EXPECT_STREQ("ROLLBACK", query(r, "rollback"));
     EXPECT_STREQ("0A000!", query(r, "commit and chain"));
     EXPECT_STREQ("0A000!", query(r, "prepare transaction 'x'"));
     EXPECT_STREQ("0A000!", query(r, "explain select 1"));
@@ -325,14 +322,102 @@ SESSION_TEST(tables_come_and_go)
     EXPECT_STREQ("notice:00000 DROP TABLE", query(r, "drop table if exists t"));
 }
 
-/* What stood before a DDL statement in the same text is committed with it. */
-SESSION_TEST(ddl_commits_what_went_before)
+SESSION_TEST(ddl_stands_and_falls_with_its_transaction)
 {
-    EXPECT_STREQ("INSERT 0 1 CREATE TABLE 42P01!",
+    EXPECT_STREQ("42P01!", /* What was told before is taken back with the transaction. */
                  query(r, "insert into t values ('a'); create table v (a text); "
-                          "select * from missing"));
-    EXPECT_STREQ("(text) 'a' SELECT 1 (text) SELECT 0",
-                 query(r, "select * from t; select * from v"));
+                          "insert into v values ('b'); select * from v; select * from missing"));
+    EXPECT_STREQ("(text) SELECT 0", query(r, "select * from t"));
+    EXPECT_STREQ("42P01!", query(r, "select * from v"));
+    EXPECT_STREQ("BEGIN CREATE TABLE INSERT 0 1 COMMIT",
+                 query(r, "begin; create table v (a text); insert into v values ('c'); commit"));
+    EXPECT_STREQ("(text) 'c' SELECT 1", query(r, "select * from v"));
+    EXPECT_STREQ("BEGIN DROP TABLE 42P01!", query(r, "begin; drop table v; select * from v"));
+    EXPECT_STREQ("ROLLBACK (text) 'c' SELECT 1", query(r, "rollback; select * from v"));
+    EXPECT_STREQ("BEGIN DROP TABLE COMMIT", query(r, "begin; drop table v; commit"));
+    EXPECT_STREQ("42P01!", query(r, "select * from v"));
+}
+
+/* Statements that are cached for everybody may not be used behind a DROP that only we can see. */
+SESSION_TEST(cached_statement_is_not_used_behind_own_drop)
+{
+    EXPECT_STREQ("(text) SELECT 0", query(r, "select * from t"));
+    EXPECT_STREQ("BEGIN", query(r, "begin"));
+    EXPECT_STREQ("DROP TABLE", query(r, "drop table t"));
+    EXPECT_STREQ("42P01!", query(r, "select * from t"));
+    EXPECT_STREQ("ROLLBACK", query(r, "rollback"));
+    EXPECT_STREQ("(text) SELECT 0", query(r, "select * from t"));
+    EXPECT_STREQ("BEGIN DROP TABLE CREATE TABLE", query(r, "begin; drop table t; "
+                                                           "create table t (a int4)"));
+    EXPECT_STREQ("(text) SELECT 0", query(r, "select * from t"));
+    EXPECT_STREQ("42P07!", query(r, "create table t (a text)"));
+    EXPECT_STREQ("ROLLBACK", query(r, "rollback"));
+}
+
+SESSION_TEST(savepoints_take_back_ddl)
+{
+    EXPECT_STREQ("BEGIN CREATE TABLE SAVEPOINT DROP TABLE CREATE TABLE",
+                 query(r, "begin; create table v (a text); savepoint s; drop table v; "
+                          "create table w (a text)"));
+    EXPECT_STREQ("SAVEPOINT", query(r, "savepoint u"));
+    EXPECT_STREQ("42P01!", query(r, "select * from v"));
+    EXPECT_STREQ("ROLLBACK (text) SELECT 0", query(r, "rollback to s; select * from v"));
+    EXPECT_STREQ("42P01!", query(r, "select * from w"));
+    EXPECT_STREQ("ROLLBACK COMMIT", query(r, "rollback to s; commit"));
+    EXPECT_STREQ("(text) SELECT 0", query(r, "select * from v"));
+    EXPECT_STREQ("42P01!", query(r, "select * from w"));
+}
+
+/* Nobody else sees a table before its commit, nor what was compiled against it. */
+SESSION_TEST(uncommitted_table_is_private)
+{
+    const struct session_options options = {.user = "u", .database = "d", .backend_pid = 8};
+    struct session *mine = r->s;
+    struct session *other = NULL;
+
+    EXPECT_OK(session_create(r->sql, &options, &other));
+    EXPECT_STREQ("BEGIN CREATE TABLE INSERT 0 1",
+                 query(r, "begin; create table v (a text); insert into v values ('a')"));
+    EXPECT_STREQ("(text) 'a' SELECT 1", query(r, "select * from v"));
+    r->s = other;
+    EXPECT_STREQ("42P01!", query(r, "select * from v"));
+    r->s = mine;
+    EXPECT_STREQ("COMMIT", query(r, "commit"));
+    r->s = other;
+    EXPECT_STREQ("(text) 'a' SELECT 1", query(r, "select * from v"));
+    EXPECT_STREQ("BEGIN DROP TABLE", query(r, "begin; drop table v"));
+    r->s = mine;
+    EXPECT_STREQ("(text) 'a' SELECT 1", query(r, "select * from v"));
+    session_destroy(other); /* With its transaction open. */
+    EXPECT_STREQ("(text) 'a' SELECT 1", query(r, "select * from v"));
+}
+
+/* Two creators of one name: the second to commit hears of it. */
+SESSION_TEST(creators_of_one_name_conflict)
+{
+    const struct session_options options = {.user = "u", .database = "d", .backend_pid = 8};
+    struct session *mine = r->s;
+    struct session *other = NULL;
+
+    EXPECT_OK(session_create(r->sql, &options, &other));
+    EXPECT_STREQ("BEGIN CREATE TABLE", query(r, "begin; create table v (a text)"));
+    r->s = other;
+    EXPECT_STREQ("BEGIN CREATE TABLE COMMIT", query(r, "begin; create table v (a text); commit"));
+    session_destroy(other);
+    r->s = mine;
+    EXPECT_STREQ("40001!", query(r, "commit"));
+    EXPECT_STREQ("(text) SELECT 0", query(r, "select * from v"));
+}
+
+/* A conflict among DDL of one text: run again from the start, seen once. */
+SESSION_TEST(conflicting_ddl_runs_again)
+{
+    r->kv.fail_commit = STATUS_TXN_RETRY;
+    r->kv.fail_commits = 6;
+    EXPECT_STREQ("CREATE TABLE INSERT 0 1",
+                 query(r, "create table v (a text); insert into v values ('a')"));
+    EXPECT_EQ(0, r->kv.fail_commits);
+    EXPECT_STREQ("(text) 'a' SELECT 1", query(r, "select * from v"));
 }
 
 SESSION_TEST(truncate_empties_in_the_transaction)
