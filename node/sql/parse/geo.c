@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "node/base/invariant.h"
+#include "node/sql/parse/scan_words.h"
 
 /*
  * First words of our statements. A word may be several, separated by |. `%` is a name: dotted, with
@@ -77,18 +78,7 @@ static const struct geo_pattern {
 
 bool geo_is_trigger(struct bytes text, struct scan_token t)
 {
-    static const char *const words[] = {
-        "alter",  "backup",    "cancel",  "changefeed", "cluster",   "locality",
-        "pause",  "placement", "region",  "regions",    "residency", "restore",
-        "resume", "show",      "survive", "system",
-    };
-
-    for (size_t i = 0; i < ARRAY_COUNT(words); i++) {
-        if (scan_is(text, t, words[i])) {
-            return true;
-        }
-    }
-    return false;
+    return (scan_word_flags(text, t) & SCAN_WORD_OURS) != 0;
 }
 
 /* Reading one statement: the current token, and what was found so far. */

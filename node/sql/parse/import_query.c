@@ -406,7 +406,7 @@ static const Node *multi_value(struct import *im, const MultiAssignRef *m)
         import__unsupported(im, "SET (...) = (SELECT ...)", ((const SubLink *)m->source)->location);
     }
     if (!IsA(m->source, RowExpr)) {
-        import__error(im, "0A000", -1,
+        import__error(im, "0A000", import__expr(im, m->source)->location,
                       "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() "
                       "expression");
     }

@@ -26,11 +26,11 @@
  * Which literals are pinned depends on the tokens only, never on values. So the key can hold skeleton
  * and pinned texts together, and one look-up decides.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "node/base/invariant.h"
 #include "node/sql/parse/scan.h"
+#include "node/sql/parse/scan_words.h"
 
 #define NESTING_MAX 32u /* Deeper parentheses: not abstracted. */
 
@@ -55,6 +55,8 @@ struct abstracter {
     uint32_t depth;
     struct scan_token previous;
     struct scan_token before; /* The one before previous. */
+    uint32_t previous_flags;  /* enum scan_word_flag */
+    uint32_t before_flags;
     uint64_t in_targets[SCAN_LITERALS_MAX / 64];
     bool matches_expressions; /* Rule 2. */
     bool type_follows;        /* Behind `::` or AS, in the words of a type. */
@@ -63,173 +65,6 @@ struct abstracter {
     uint32_t words;
 };
 
-static int compare_words(const void *key, const void *element)
-{
-    return strcmp(key, *(const char *const *)element);
-}
-
-/* Longest word in any list below, with its NUL. */
-#define WORD_MAX 20u
-
-/* The word in lower case; false when it is longer than any that matters. */
-static bool lower_word(struct bytes text, struct scan_token t, char out[WORD_MAX])
-{
-    const uint32_t n = t.end - t.start;
-
-    if (t.kind != SCAN_WORD || n >= WORD_MAX) {
-        return false;
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        const uint8_t c = text.ptr[t.start + i];
-
-        out[i] = (char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
-    }
-    out[n] = '\0';
-    return true;
-}
-
-static bool word_in(struct bytes text, struct scan_token t, const char *const *list, size_t count)
-{
-    char word[WORD_MAX];
-
-    return lower_word(text, t, word) &&
-           bsearch(word, list, count, sizeof(*list), compare_words) != NULL;
-}
-
-/* PostgreSQL's reserved words, and col_name words that may stand before a sign. Sorted. */
-static bool is_reserved(struct bytes text, struct scan_token t)
-{
-    static const char *const words[] = {
-        "all",
-        "analyse",
-        "analyze",
-        "and",
-        "any",
-        "array",
-        "as",
-        "asc",
-        "asymmetric",
-        "authorization",
-        "between",
-        "both",
-        "case",
-        "cast",
-        "check",
-        "collate",
-        "collation",
-        "column",
-        "concurrently",
-        "constraint",
-        "create",
-        "cross",
-        "current_catalog",
-        "current_date",
-        "current_role",
-        "current_schema",
-        "current_time",
-        "current_timestamp",
-        "current_user",
-        "default",
-        "deferrable",
-        "desc",
-        "distinct",
-        "do",
-        "else",
-        "end",
-        "except",
-        "false",
-        "fetch",
-        "for",
-        "foreign",
-        "freeze",
-        "from",
-        "full",
-        "grant",
-        "group",
-        "having",
-        "ilike",
-        "in",
-        "initially",
-        "inner",
-        "intersect",
-        "into",
-        "is",
-        "isnull",
-        "join",
-        "lateral",
-        "leading",
-        "left",
-        "like",
-        "limit",
-        "localtime",
-        "localtimestamp",
-        "natural",
-        "not",
-        "notnull",
-        "null",
-        "offset",
-        "on",
-        "only",
-        "or",
-        "order",
-        "outer",
-        "overlaps",
-        "placing",
-        "primary",
-        "references",
-        "returning",
-        "right",
-        "select",
-        "session_user",
-        "similar",
-        "some",
-        "symmetric",
-        "table",
-        "tablesample",
-        "then",
-        "to",
-        "trailing",
-        "true",
-        "union",
-        "unique",
-        "user",
-        "using",
-        "values",
-        "variadic",
-        "verbose",
-        "when",
-        "where",
-        "window",
-        "with",
-    };
-
-    return word_in(text, t, words, ARRAY_COUNT(words));
-}
-
-/* Words behind which a literal is an expression of its own. Sorted. */
-static bool precedes_expression(struct bytes text, struct scan_token t)
-{
-    static const char *const words[] = {
-        "all",       "and",    "any", "between", "by",   "case",   "distinct", "else",
-        "from",      "having", "in",  "limit",   "not",  "offset", "on",       "or",
-        "returning", "select", "set", "some",    "then", "values", "when",     "where",
-    };
-
-    return word_in(text, t, words, ARRAY_COUNT(words));
-}
-
-/* Words that take a statement out of abstraction. Sorted. */
-static bool is_unusual(struct bytes text, struct scan_token t)
-{
-    static const char *const words[] = {
-        "except",    "grouping",    "intersect", "operator", "over",         "overriding",
-        "system",    "tablesample", "uescape",   "union",    "window",       "xmlelement",
-        "xmlforest", "xmlparse",    "xmlpi",     "xmlroot",  "xmlserialize", "xmltable",
-    };
-
-    return word_in(text, t, words, ARRAY_COUNT(words));
-}
-
 static bool is_literal(uint16_t kind)
 {
     return kind == SCAN_INTEGER || kind == SCAN_DECIMAL || kind == SCAN_STRING ||
@@ -237,7 +72,7 @@ static bool is_literal(uint16_t kind)
 }
 
 /* Does this token end an operand, so that a following sign is a binary operator? */
-static bool ends_operand(struct bytes text, struct scan_token t)
+static bool ends_operand(struct scan_token t, uint32_t flags)
 {
     switch (t.kind) {
     case ')':
@@ -249,7 +84,7 @@ static bool ends_operand(struct bytes text, struct scan_token t)
     case SCAN_DOLLAR_STRING:
         return true;
     case SCAN_WORD:
-        return !is_reserved(text, t);
+        return (flags & SCAN_WORD_RESERVED) == 0;
     default:
         return false;
     }
@@ -298,14 +133,14 @@ static bool must_pin(const struct abstracter *a, struct scan_token t)
         return true;
     }
     if (p.kind == SCAN_WORD) {
-        return !precedes_expression(a->text, p);
+        return (a->previous_flags & SCAN_WORD_OPENS) == 0;
     }
     if (number && (p.kind == '-' || p.kind == '+')) {
-        return !ends_operand(a->text, a->before);
+        return !ends_operand(a->before, a->before_flags);
     }
     return p.kind == SCAN_QUOTED || contains_tilde(a->text, p) ||
            (p.kind == '[' && a->type_follows) ||
-           (p.kind == '(' && scan_is(a->text, a->before, "extract"));
+           (p.kind == '(' && (a->before_flags & SCAN_WORD_EXTRACT) != 0);
 }
 
 static void key_put(struct abstracter *a, uint8_t kind, struct bytes content)
@@ -351,60 +186,36 @@ static struct status add_literal(struct abstracter *a, struct arena *arena, stru
 }
 
 /* Where the clauses of a query begin. */
-static void note_clause(struct abstracter *a, struct scan_token t)
+static void note_clause(struct abstracter *a, uint32_t flags)
 {
-    static const struct {
-        const char *word;
-        uint8_t own;
-        bool matches_expressions;
-    } clauses[] = {
-        {"select", IN_TARGETS, false},
-        {"returning", IN_TARGETS, false},
-        {"from", 0, false},
-        {"where", 0, false},
-        {"values", 0, false},
-        {"set", 0, false},
-        {"group", IN_PINNED, true},
-        {"having", IN_PINNED, true},
-        {"order", IN_PINNED, true},
-        {"limit", IN_PINNED, false},
-        {"offset", IN_PINNED, false},
-        {"fetch", IN_PINNED, false},
-        {"for", 0, false},
-    };
-    char word[WORD_MAX];
+    struct level *level = &a->levels[a->depth];
 
-    if (!lower_word(a->text, t, word)) {
-        return;
-    }
-    if (strcmp(word, "distinct") == 0) {
-        a->matches_expressions = true;
-        return;
-    }
-    if (strcmp(word, "from") == 0 && scan_is(a->text, a->previous, "distinct")) {
+    a->matches_expressions = a->matches_expressions || (flags & SCAN_WORD_MATCHES) != 0;
+    if ((flags & SCAN_WORD_FROM) != 0 && (a->previous_flags & SCAN_WORD_DISTINCT) != 0) {
         return; /* IS DISTINCT FROM begins no clause. */
     }
-    for (size_t i = 0; i < ARRAY_COUNT(clauses); i++) {
-        if (strcmp(word, clauses[i].word) == 0) {
-            a->levels[a->depth].own = clauses[i].own;
-            a->matches_expressions = a->matches_expressions || clauses[i].matches_expressions;
-        }
+    if ((flags & SCAN_WORD_TARGETS) != 0) {
+        level->own = IN_TARGETS;
+    } else if ((flags & SCAN_WORD_PINS) != 0) {
+        level->own = IN_PINNED;
+    } else if ((flags & SCAN_WORD_PLAIN) != 0) {
+        level->own = 0;
     }
 }
 
-static void note_word(struct abstracter *a, struct scan_token t)
+static void note_word(struct abstracter *a, uint32_t flags)
 {
-    const bool after_with = scan_is(a->text, a->previous, "with");
+    const bool after_with = (a->previous_flags & SCAN_WORD_WITH) != 0;
 
     a->words++;
-    if (is_unusual(a->text, t) || (after_with && !scan_is(a->text, t, "time")) ||
-        (scan_is(a->text, t, "into") && !(a->insert && a->words == 2))) {
+    if ((flags & SCAN_WORD_UNUSUAL) != 0 || (after_with && (flags & SCAN_WORD_TIME) == 0) ||
+        ((flags & SCAN_WORD_INTO) != 0 && !(a->insert && a->words == 2))) {
         a->abstract = false;
     }
-    note_clause(a, t);
-    if (scan_is(a->text, t, "as")) {
+    note_clause(a, flags);
+    if ((flags & SCAN_WORD_AS) != 0) {
         a->type_follows = true;
-    } else if (is_reserved(a->text, t)) {
+    } else if ((flags & SCAN_WORD_RESERVED) != 0) {
         a->type_follows = false;
     }
 }
@@ -412,12 +223,9 @@ static void note_word(struct abstracter *a, struct scan_token t)
 /* Rule 3: these parentheses hold type modifiers. */
 static bool opens_modifiers(const struct abstracter *a)
 {
-    static const char *const words[] = {"current_time", "current_timestamp", "localtime",
-                                        "localtimestamp", "second"};
-
     return (a->type_follows &&
             (a->previous.kind == SCAN_WORD || a->previous.kind == SCAN_QUOTED)) ||
-           word_in(a->text, a->previous, words, ARRAY_COUNT(words));
+           (a->previous_flags & SCAN_WORD_MODIFIED) != 0;
 }
 
 static void note_open(struct abstracter *a)
@@ -447,7 +255,8 @@ static void note_close(struct abstracter *a)
 }
 
 /* Feeds one token into skeleton and state. */
-static struct status abstract_token(struct abstracter *a, struct arena *arena, struct scan_token t)
+static struct status abstract_token(struct abstracter *a, struct arena *arena, struct scan_token t,
+                                    uint32_t flags)
 {
     const struct bytes spelled = bytes_of(a->text.ptr + t.start, t.end - t.start);
 
@@ -457,7 +266,7 @@ static struct status abstract_token(struct abstracter *a, struct arena *arena, s
         a->type_follows = a->type_follows && a->previous.kind == '['; /* int[3] */
         TRY(add_literal(a, arena, t));
     } else if (t.kind == SCAN_WORD) {
-        note_word(a, t);
+        note_word(a, flags);
         key_put(a, 1, spelled);
     } else if (t.kind == SCAN_QUOTED) {
         key_put(a, 2, spelled);
@@ -477,7 +286,9 @@ static struct status abstract_token(struct abstracter *a, struct arena *arena, s
         a->abstract = false; /* Parameters, escape, unicode, bit and national strings. */
     }
     a->before = a->previous;
+    a->before_flags = a->previous_flags;
     a->previous = t;
+    a->previous_flags = flags;
     return OK;
 }
 
@@ -532,11 +343,11 @@ static bool starts_abstractable(struct bytes text, struct scan_token t)
 struct splitter {
     uint32_t parens;
     uint32_t begins; /* Open BEGIN ATOMIC and, inside of one, CASE. */
-    struct scan_token previous;
+    uint32_t previous_flags;
 };
 
 /* Does this token end the statement? Else it is taken note of. */
-static bool split_token(struct splitter *sp, struct bytes text, struct scan_token t)
+static bool split_token(struct splitter *sp, struct scan_token t, uint32_t flags)
 {
     if (t.kind == ';' && sp->parens == 0 && sp->begins == 0) {
         return true;
@@ -545,13 +356,13 @@ static bool split_token(struct splitter *sp, struct bytes text, struct scan_toke
         sp->parens++;
     } else if (t.kind == ')' && sp->parens > 0) {
         sp->parens--;
-    } else if ((scan_is(text, t, "atomic") && scan_is(text, sp->previous, "begin")) ||
-               (sp->begins > 0 && scan_is(text, t, "case"))) {
+    } else if (((flags & SCAN_WORD_ATOMIC) != 0 && (sp->previous_flags & SCAN_WORD_BEGIN) != 0) ||
+               ((flags & SCAN_WORD_CASE) != 0 && sp->begins > 0)) {
         sp->begins++;
-    } else if (sp->begins > 0 && scan_is(text, t, "end")) {
+    } else if ((flags & SCAN_WORD_END) != 0 && sp->begins > 0) {
         sp->begins--;
     }
-    sp->previous = t;
+    sp->previous_flags = flags;
     return false;
 }
 
@@ -563,19 +374,21 @@ static struct status scan_to_end(struct scanner *s, struct bytes text, struct sc
     struct splitter split = {0};
 
     for (;;) {
+        const uint32_t flags = scan_word_flags(text, t);
+
         if (t.kind == SCAN_ERROR && a != NULL) {
             a->abstract = false;
         }
         if (t.kind == SCAN_ERROR) {
             out->end = t.end;
         }
-        if (t.kind == SCAN_END || t.kind == SCAN_ERROR || split_token(&split, text, t)) {
+        if (t.kind == SCAN_END || t.kind == SCAN_ERROR || split_token(&split, t, flags)) {
             out->next = t.end;
             return OK;
         }
         out->end = t.end;
         if (a != NULL && a->abstract) {
-            TRY(abstract_token(a, arena, t));
+            TRY(abstract_token(a, arena, t, flags));
         }
         t = scan_next(s);
     }

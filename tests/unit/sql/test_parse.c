@@ -324,6 +324,27 @@ TEST(parse, set_operations_are_lists_of_arms)
     parsed_deinit(&p);
 }
 
+/* The library's enum has another order than the server's headers. */
+TEST(parse, with_ties_is_told_from_plain_limits)
+{
+    static const struct {
+        const char *text;
+        bool with_ties;
+    } cases[] = {
+        {"select 1", false},
+        {"select 1 limit 1", false},
+        {"select 1 order by 1 fetch first 1 row only", false},
+        {"select 1 order by 1 fetch first 1 row with ties", true},
+    };
+
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct parsed p;
+
+        EXPECT_EQ(cases[i].with_ties, first(&p, cases[i].text)->select->with_ties);
+        parsed_deinit(&p);
+    }
+}
+
 TEST(parse, statements_are_split_and_empty_ones_dropped)
 {
     struct parsed p;
@@ -371,7 +392,7 @@ TEST(parse, errors_are_postgresqls)
         {"select a.b.c.d.e", "42601", "improper qualified name (too many dotted names): a.b.c.d.e",
          7},
         {"update t set (a, b) = (1)", "0A000",
-         "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression", -1},
+         "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression", 23},
         {"update t set (a, b) = row(1)", "42601",
          "number of columns does not match number of values", 22},
         {"create assertion x check (true)", "0A000", "CREATE ASSERTION is not yet implemented", -1},
