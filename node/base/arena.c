@@ -15,7 +15,7 @@
 #include "node/base/invariant.h"
 
 #define CHUNK_FIRST ((size_t)1 << 10)
-#define CHUNK_MAX ((size_t)256 << 10)
+#define CHUNK_MAX   ((size_t)256 << 10)
 
 struct arena_chunk {
     struct arena_chunk *older;

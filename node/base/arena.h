@@ -47,7 +47,7 @@ NOYIELD NODISCARD void *arena_alloc(struct arena *a, size_t size, size_t align);
 /* count * size zeroed bytes, aligned for any type; NULL at the limit or on overflow. */
 NOYIELD NODISCARD void *arena_calloc(struct arena *a, size_t count, size_t size);
 
-#define ARENA_NEW(a, type) ((type *)arena_calloc((a), 1, sizeof(type)))
+#define ARENA_NEW(a, type)      ((type *)arena_calloc((a), 1, sizeof(type)))
 #define ARENA_ARRAY(a, type, n) ((type *)arena_calloc((a), (n), sizeof(type)))
 
 /* Zero-terminated copies; NULL at the limit. */

@@ -9,10 +9,10 @@
 
 #define NOYIELD
 #define MAYYIELD
-#define NODISCARD __attribute__((warn_unused_result))
+#define NODISCARD               __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, first) __attribute__((format(printf, fmt, first)))
-#define UNUSED(x) ((void)(x))
-#define ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define UNUSED(x)               ((void)(x))
+#define ARRAY_COUNT(a)          (sizeof(a) / sizeof((a)[0]))
 
 /* The struct of `type` that embeds `ptr` as its field `field`. */
-#define CONTAINER_OF(ptr, type, field) ((type *)(void *)((char *)(ptr) - offsetof(type, field)))
+#define CONTAINER_OF(ptr, type, field) ((type *)(void *)((char *)(ptr)-offsetof(type, field)))

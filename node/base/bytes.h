@@ -20,7 +20,7 @@ struct bytes {
     size_t len;
 };
 
-#define BYTES_EMPTY ((struct bytes){(const uint8_t *)0, 0})
+#define BYTES_EMPTY    ((struct bytes){(const uint8_t *)0, 0})
 #define BYTES_LIT(lit) ((struct bytes){(const uint8_t *)(lit), sizeof(lit) - 1})
 
 static inline struct bytes bytes_of(const void *ptr, size_t len)

@@ -24,7 +24,7 @@ struct hclock {
 };
 
 #define HTS_ZERO ((struct hts){0, 0})
-#define HTS_MAX ((struct hts){UINT64_MAX, UINT32_MAX})
+#define HTS_MAX  ((struct hts){UINT64_MAX, UINT32_MAX})
 
 static inline int hts_cmp(struct hts a, struct hts b)
 {

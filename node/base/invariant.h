@@ -11,11 +11,11 @@
 
 #include "node/base/attributes.h"
 
-#define INVARIANT(cond)                                                                            \
-    do {                                                                                           \
-        if (__builtin_expect(!(cond), 0)) {                                                        \
-            invariant_broken(#cond, __FILE__, __LINE__);                                           \
-        }                                                                                          \
+#define INVARIANT(cond)                                  \
+    do {                                                 \
+        if (__builtin_expect(!(cond), 0)) {              \
+            invariant_broken(#cond, __FILE__, __LINE__); \
+        }                                                \
     } while (0)
 
 #ifdef DSQL_DEBUG

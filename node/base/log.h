@@ -51,25 +51,25 @@ struct log_sink {
                  const struct log_field *fields, size_t count);
 };
 
-#define U64(k, x) ((struct log_field){.key = (k), .kind = LOG_KIND_U64, .v.u64 = (uint64_t)(x)})
-#define I64(k, x) ((struct log_field){.key = (k), .kind = LOG_KIND_I64, .v.i64 = (int64_t)(x)})
-#define NS(k, x) ((struct log_field){.key = (k), .kind = LOG_KIND_NS, .v.u64 = (uint64_t)(x)})
-#define STR(k, x) ((struct log_field){.key = (k), .kind = LOG_KIND_STR, .v.str = (x)})
+#define U64(k, x)   ((struct log_field){.key = (k), .kind = LOG_KIND_U64, .v.u64 = (uint64_t)(x)})
+#define I64(k, x)   ((struct log_field){.key = (k), .kind = LOG_KIND_I64, .v.i64 = (int64_t)(x)})
+#define NS(k, x)    ((struct log_field){.key = (k), .kind = LOG_KIND_NS, .v.u64 = (uint64_t)(x)})
+#define STR(k, x)   ((struct log_field){.key = (k), .kind = LOG_KIND_STR, .v.str = (x)})
 #define BYTES(k, x) ((struct log_field){.key = (k), .kind = LOG_KIND_BYTES, .v.bytes = (x)})
-#define REDACT(k, x)                                                                               \
+#define REDACT(k, x) \
     ((struct log_field){.key = (k), .kind = LOG_KIND_U64, .v.u64 = log_redact_hash(x)})
 
-#define LOG_EVENT(level_, name_, ...)                                                              \
-    do {                                                                                           \
-        if (log_enabled(level_)) {                                                                 \
-            const struct log_field log_fields_[] = {__VA_ARGS__};                                  \
-            log_emit((level_), (name_), log_fields_,                                               \
-                     sizeof(log_fields_) / sizeof(log_fields_[0]));                                \
-        }                                                                                          \
+#define LOG_EVENT(level_, name_, ...)                               \
+    do {                                                            \
+        if (log_enabled(level_)) {                                  \
+            const struct log_field log_fields_[] = {__VA_ARGS__};   \
+            log_emit((level_), (name_), log_fields_,                \
+                     sizeof(log_fields_) / sizeof(log_fields_[0])); \
+        }                                                           \
     } while (0)
 #define LOG_DEBUG(...) LOG_EVENT(LOG_LEVEL_DEBUG, __VA_ARGS__)
-#define LOG_INFO(...) LOG_EVENT(LOG_LEVEL_INFO, __VA_ARGS__)
-#define LOG_WARN(...) LOG_EVENT(LOG_LEVEL_WARN, __VA_ARGS__)
+#define LOG_INFO(...)  LOG_EVENT(LOG_LEVEL_INFO, __VA_ARGS__)
+#define LOG_WARN(...)  LOG_EVENT(LOG_LEVEL_WARN, __VA_ARGS__)
 #define LOG_ERROR(...) LOG_EVENT(LOG_LEVEL_ERROR, __VA_ARGS__)
 
 /* Sink of this thread from now on; NULL drops everything. Borrowed. Returns the one before. */

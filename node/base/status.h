@@ -28,24 +28,24 @@ struct status {
 #define OK ((struct status){STATUS_OK, 0, (const char *)0})
 
 /* 12 bits of a hash of the file's name, 20 bits of the line. */
-#define STATUS_ORIGIN status_origin(__FILE__, (uint32_t)__LINE__)
+#define STATUS_ORIGIN     status_origin(__FILE__, (uint32_t)__LINE__)
 #define FAIL(code_, msg_) ((struct status){(code_), STATUS_ORIGIN, (msg_)})
 
-#define TRY(expr)                                                                                  \
-    do {                                                                                           \
-        struct status try_st_ = (expr);                                                            \
-        if (try_st_.code != STATUS_OK) {                                                           \
-            return try_st_;                                                                        \
-        }                                                                                          \
+#define TRY(expr)                        \
+    do {                                 \
+        struct status try_st_ = (expr);  \
+        if (try_st_.code != STATUS_OK) { \
+            return try_st_;              \
+        }                                \
     } while (0)
 
 /* Wants `struct status st` and a label `out` in the function. */
-#define TRY_OUT(expr)                                                                              \
-    do {                                                                                           \
-        st = (expr);                                                                               \
-        if (st.code != STATUS_OK) {                                                                \
-            goto out;                                                                              \
-        }                                                                                          \
+#define TRY_OUT(expr)               \
+    do {                            \
+        st = (expr);                \
+        if (st.code != STATUS_OK) { \
+            goto out;               \
+        }                           \
     } while (0)
 
 static inline bool status_ok(struct status st)

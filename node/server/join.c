@@ -44,8 +44,8 @@ static struct status node_key(struct arena *arena, node_id id, struct bytes *out
 }
 
 /* Takes the next `count` ids of a counter that starts at `first`. */
-static struct status take_ids(struct txn *t, struct arena *arena, const char *name, uint32_t count,
-                              uint32_t *first_out)
+static MAYYIELD struct status take_ids(struct txn *t, struct arena *arena, const char *name,
+                                       uint32_t count, uint32_t *first_out)
 {
     struct bytes key;
     struct bytes value;
@@ -86,8 +86,8 @@ struct join_call {
 };
 
 /* The ids that an earlier request of the same process was given: its answer was lost. */
-static struct status find_given(struct txn *t, struct arena *arena, struct bytes key,
-                                struct node_desc *d, bool *found)
+static MAYYIELD struct status find_given(struct txn *t, struct arena *arena, struct bytes key,
+                                         struct node_desc *d, bool *found)
 {
     ProtobufCAllocator allocator = pb_arena_allocator(arena);
     const Dsql__Pb__NodeDesc *pb = NULL;
@@ -102,7 +102,8 @@ static struct status find_given(struct txn *t, struct arena *arena, struct bytes
                                                   : FAIL(STATUS_CORRUPT, "damaged join record");
 }
 
-static struct status add_node_once(struct node *n, struct arena *arena, struct join_call *c)
+static MAYYIELD struct status add_node_once(struct node *n, struct arena *arena,
+                                            struct join_call *c)
 {
     struct node_desc *d = &c->desc;
     struct txn *t = NULL;
@@ -132,7 +133,7 @@ static struct status add_node_once(struct node *n, struct arena *arena, struct j
     return txn_commit(t);
 }
 
-static struct status add_node(struct node *n, struct arena *arena, struct join_call *c)
+static MAYYIELD struct status add_node(struct node *n, struct arena *arena, struct join_call *c)
 {
     struct status st = OK;
 
@@ -146,7 +147,7 @@ static struct status add_node(struct node *n, struct arena *arena, struct join_c
     return st;
 }
 
-static struct status answer_join(struct join_call *c)
+static MAYYIELD struct status answer_join(struct join_call *c)
 {
     struct node *n = c->node;
     Dsql__Pb__JoinReply reply;
@@ -176,7 +177,7 @@ static struct status answer_join(struct join_call *c)
     return OK;
 }
 
-static void join_fiber(void *arg)
+static MAYYIELD void join_fiber(void *arg)
 {
     struct join_call *c = arg;
     struct node *n = c->node;
@@ -257,7 +258,7 @@ static struct status take_reply(struct node *n, const Dsql__Pb__JoinReply *r)
     return OK;
 }
 
-static struct status ask(struct node *n, const char *address, struct arena *arena)
+static MAYYIELD struct status ask(struct node *n, const char *address, struct arena *arena)
 {
     Dsql__Pb__JoinRequest req;
     Dsql__Pb__NodeDesc desc;
@@ -278,7 +279,7 @@ static struct status ask(struct node *n, const char *address, struct arena *aren
 }
 
 /* Until somebody answers; a reason that will not go away ends it. */
-static struct status join_cluster(struct node *n)
+static MAYYIELD struct status join_cluster(struct node *n)
 {
     for (uint32_t i = 0;; i = (i + 1) % n->o.join_count) {
         struct arena arena;
@@ -327,7 +328,7 @@ static void write_ident(void *arg)
     j->st = store_write_ident(j->engine, &j->ident);
 }
 
-static struct status start_cluster(struct node *n, struct ident_job *j)
+static MAYYIELD struct status start_cluster(struct node *n, struct ident_job *j)
 {
     env_random(shard_env(n->shard), n->ident.cluster.b, sizeof(n->ident.cluster.b));
     n->ident.cluster.b[6] = (uint8_t)((n->ident.cluster.b[6] & 0x0F) | 0x40);
@@ -341,7 +342,7 @@ static struct status start_cluster(struct node *n, struct ident_job *j)
     return j->st;
 }
 
-static struct status wait_given(struct node *n)
+static MAYYIELD struct status wait_given(struct node *n)
 {
     while (!n->has_identity) {
         if (n->stopping) {
@@ -385,8 +386,8 @@ static bool same_row(const struct node_desc *a, const struct node_desc *b)
 }
 
 /* The first node's row comes without a join: it takes ids 1 and 1.. itself. */
-static struct status first_row(struct node *n, struct txn *t, struct arena *arena,
-                               struct node_desc *d)
+static MAYYIELD struct status first_row(struct node *n, struct txn *t, struct arena *arena,
+                                        struct node_desc *d)
 {
     uint32_t id = 0;
     uint32_t store = 0;
@@ -403,7 +404,8 @@ static struct status first_row(struct node *n, struct txn *t, struct arena *aren
     return OK;
 }
 
-static struct status register_once(struct node *n, struct arena *arena, struct node_desc *d)
+static MAYYIELD struct status register_once(struct node *n, struct arena *arena,
+                                            struct node_desc *d)
 {
     struct txn *t = NULL;
     const struct txn_options o = {.deadline_ns = env_mono_ns(shard_env(n->shard)) + NODE_CALL_NS};

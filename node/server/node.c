@@ -161,7 +161,7 @@ static void read_table(void *arg)
     }
 }
 
-static void load_table(struct node *n)
+static MAYYIELD void load_table(struct node *n)
 {
     struct table_job j = {.node = n};
     ProtobufCAllocator allocator;
@@ -180,7 +180,7 @@ static void load_table(struct node *n)
     n->registry_dirty = false;
 }
 
-static void save_table(struct node *n)
+static MAYYIELD void save_table(struct node *n)
 {
     struct table_job j = {.node = n};
     Dsql__Pb__Gossip g;
@@ -197,7 +197,7 @@ static void save_table(struct node *n)
     arena_deinit(&j.arena);
 }
 
-static void table_fiber(void *arg)
+static MAYYIELD void table_fiber(void *arg)
 {
     struct node *n = arg;
 
@@ -217,7 +217,7 @@ static void table_fiber(void *arg)
 /* ---- start -------------------------------------------------------------------------------------- */
 
 /* No timestamp of an earlier life may be given out again. */
-static struct status wait_for_clock(struct node *n)
+static MAYYIELD struct status wait_for_clock(struct node *n)
 {
     struct env *env = shard_env(n->shard);
     uint64_t bound = 0;
@@ -288,7 +288,7 @@ static struct status start_sql(struct node *n)
                       &n->sql);
 }
 
-static struct status start(struct node *n)
+static MAYYIELD struct status start(struct node *n)
 {
     load_table(n);
     TRY(join__identity(n));
@@ -316,7 +316,7 @@ static void tell_ready(struct node *n, struct status st)
     }
 }
 
-static void start_fiber(void *arg)
+static MAYYIELD void start_fiber(void *arg)
 {
     struct node *n = arg;
     const struct status st = start(n);
@@ -364,7 +364,7 @@ out:
 /* ---- stop --------------------------------------------------------------------------------------- */
 
 /* Hands every lease to some other live voter; what does not move in time fails over. */
-static void hand_over_leases(struct node *n, uint64_t deadline_ns)
+static MAYYIELD void hand_over_leases(struct node *n, uint64_t deadline_ns)
 {
     struct store_range_info info;
     struct arena arena;

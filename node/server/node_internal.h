@@ -17,7 +17,7 @@ struct node {
     struct hlc hlc;
     struct rpc *rpc;
     struct store_ident ident;
-    struct uuid instance;        /* Of this life: makes joining repeatable. */
+    struct uuid instance; /* Of this life: makes joining repeatable. */
     struct registry registry;
     struct store *store;
     struct kv *kv;
@@ -65,4 +65,4 @@ NOYIELD void join__serve(struct node *n);
 
 /* ---- replicate.c ---- */
 /* Fiber: brings every range led here to the replicas that placement wants. */
-void replicate__fiber(void *node);
+MAYYIELD void replicate__fiber(void *node);

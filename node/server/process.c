@@ -128,7 +128,7 @@ out:
 
 /* ---- stopping ------------------------------------------------------------------------------------ */
 
-static void stop_fiber(void *arg)
+static MAYYIELD void stop_fiber(void *arg)
 {
     struct process_shard *ps = arg;
     const uint64_t deadline = env_mono_ns(ps->env) + 2 * DRAIN_NS;

@@ -25,7 +25,7 @@ struct process_shard {
 
 /* Runs until SIGTERM or SIGINT or a fatal error; returns the exit code of the program. Messages for
  * people go to stderr, log events to stderr as JSON lines. */
-int process_run(const struct config *c);
+NOYIELD int process_run(const struct config *c);
 
 /* For the admin endpoints: shard 0. */
 NOYIELD struct process_shard *process_first(struct process *p);

@@ -75,9 +75,9 @@ static void voters_of(const struct range_desc *d, struct placement_voters *out)
 }
 
 /* What a leader that died left in the middle. *did: something was attempted. */
-static struct status finish_half_done(struct node *n, const struct range_desc *d,
-                                      const struct placement_voters *target, uint64_t deadline_ns,
-                                      bool *did)
+static MAYYIELD struct status finish_half_done(struct node *n, const struct range_desc *d,
+                                               const struct placement_voters *target,
+                                               uint64_t deadline_ns, bool *did)
 {
     for (uint32_t i = 0; i < d->replicas_count; i++) {
         const struct range_replica *r = &d->replicas[i];
@@ -95,8 +95,8 @@ static struct status finish_half_done(struct node *n, const struct range_desc *d
     return OK;
 }
 
-static struct status add(struct node *n, const struct topology *t, range_id range, store_id id,
-                         uint64_t deadline_ns)
+static MAYYIELD struct status add(struct node *n, const struct topology *t, range_id range,
+                                  store_id id, uint64_t deadline_ns)
 {
     const struct topology_store *s = topology_find(t, id);
 
@@ -105,9 +105,10 @@ static struct status add(struct node *n, const struct topology *t, range_id rang
 }
 
 /* The leader itself should go: hand the lease to a voter that stays. */
-static struct status step_aside(struct node *n, const struct range_desc *d,
-                                const struct placement_voters *existing,
-                                const struct placement_voters *target, uint64_t deadline_ns)
+static MAYYIELD struct status step_aside(struct node *n, const struct range_desc *d,
+                                         const struct placement_voters *existing,
+                                         const struct placement_voters *target,
+                                         uint64_t deadline_ns)
 {
     if (placement_has(target, n->ident.store) || target->count == 0) {
         return OK;
@@ -120,8 +121,8 @@ static struct status step_aside(struct node *n, const struct range_desc *d,
     return OK;
 }
 
-static struct status take_step(struct node *n, const struct topology *t, const struct range_desc *d,
-                               bool *did)
+static MAYYIELD struct status take_step(struct node *n, const struct topology *t,
+                                        const struct range_desc *d, bool *did)
 {
     const uint64_t deadline = env_mono_ns(shard_env(n->shard)) + STEP_NS;
     const struct placement_options o = {.voters_wanted = n->o.voters_wanted};
@@ -152,7 +153,7 @@ static struct status take_step(struct node *n, const struct topology *t, const s
 }
 
 /* One look at every range; true when something was changed. */
-static bool look(struct node *n)
+static MAYYIELD bool look(struct node *n)
 {
     struct arena arena;
     struct topology t;

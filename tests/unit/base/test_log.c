@@ -8,9 +8,10 @@ TEST(log, formats_fields_as_json)
     const struct log_field f[] = {U64("range", 7), STR("why", "a \"b\""), NS("took", 1500000)};
 
     EXPECT_TRUE(log_format(out, sizeof(out), LOG_LEVEL_INFO, "lease.started", f, 3) < sizeof(out));
-    EXPECT_STREQ("\"level\":\"info\",\"event\":\"lease.started\",\"range\":7,\"why\":\"a \\\"b\\\"\","
-                 "\"took\":\"1.500ms\"",
-                 out);
+    EXPECT_STREQ(
+        "\"level\":\"info\",\"event\":\"lease.started\",\"range\":7,\"why\":\"a \\\"b\\\"\","
+        "\"took\":\"1.500ms\"",
+        out);
 }
 
 TEST(log, cuts_long_lines)
