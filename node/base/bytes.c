@@ -45,11 +45,11 @@ struct status buf_reserve(struct buf *b, size_t n)
     size_t cap = b->cap == 0 ? BUF_FIRST_CAP : b->cap;
     uint8_t *grown = NULL;
 
-    if (n <= b->cap - b->len) {
-        return OK;
-    }
     if (b->len > limit || n > limit - b->len) {
         return FAIL(STATUS_MEMORY, "buffer limit reached");
+    }
+    if (n <= b->cap - b->len) {
+        return OK;
     }
     while (cap - b->len < n) {
         cap *= 2;
