@@ -18,6 +18,17 @@ _HEADER_FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", 
                  "-Wstrict-prototypes", "-Werror", "-Wno-unused-function", "-fsyntax-only",
                  "-isystem/usr/include/postgresql/15/server"]  # For node/sql/parse only: layers.
 
+# What cppcheck is not asked, and who answers instead.
+_CPPCHECK_OFF = (
+    "*:build/*",  # Generated.
+    "missingInclude", "missingIncludeSystem",  # The compiler.
+    "internalAstError",  # Its own trouble with _Generic and statement expressions.
+    "uninitvar", "ctuuninitvar",  # Misreads out parameters; clang-analyzer follows values.
+    "returnDanglingLifetime",  # Takes a status that was computed from a local for the local.
+    "varFuncNullUB",  # NULL is a pointer on every system that we run on.
+    "shiftTooManyBitsSigned",  # gcc and clang define the shift of a sign.
+)
+
 
 class Passed:
     """Digests of what passed before: one file per rule, rewritten with what is still current."""
@@ -116,13 +127,17 @@ def fix_format(tree):
 
 def check_headers(tree):
     """Each header compiles alone, without warnings."""
+    # The headers of PostgreSQL, for the door of its parser.
+    server = _run(["sh", "-c", "pg_config --includedir-server"], "/").stdout.strip()
+    flags = _HEADER_FLAGS + (["-isystem", server] if server else [])
+
     def one(path):
-        command = ["gcc", *_HEADER_FLAGS, "-I.", "-I" + tree.build, "-x", "c", "-include", path,
+        command = ["gcc", *flags, "-I.", "-I" + tree.build, "-x", "c", "-include", path,
                    "/dev/null"]
         return _messages(tree, "headers", path, _run(command, tree.root))
 
     paths = [p for p in tree.c_paths if p.endswith(".h")]
-    yield from _check_each(tree, "headers", paths, (_version("gcc"), _HEADER_FLAGS), one)
+    yield from _check_each(tree, "headers", paths, (_version("gcc"), flags), one)
 
 
 def _compile_commands(tree):
@@ -145,7 +160,7 @@ def check_tidy(tree):
         return _messages(tree, "tidy", path, result)
 
     # The flags of the compiler, not the places of its output, are what the answer depends on.
-    facts = (_version("clang-tidy"), _read(tree, ".clang-tidy"))
+    facts = (_version("clang-tidy"), _read(tree, ".clang-tidy"), _read(tree, "tests/.clang-tidy"))
     yield from _check_each(tree, "tidy", sorted(commands), facts, one)
 
 
@@ -161,9 +176,9 @@ def check_cppcheck(tree):
         f.write("\n".join(paths) + "\n")
     result = _run([
         "cppcheck", "--quiet", "--std=c11", "--enable=warning,performance,portability",
-        "--inline-suppr", "--error-exitcode=1", "--suppress=missingInclude",
-        "--suppress=missingIncludeSystem", "--suppress=unmatchedSuppression", "-I.",
-        "-I" + tree.build, "-D_GNU_SOURCE", "-j", str(tree.jobs), f"--cppcheck-build-dir={memory}",
+        "--inline-suppr", "--error-exitcode=1", *("--suppress=" + name for name in _CPPCHECK_OFF),
+        "-I.", "-I" + tree.build, "-D_GNU_SOURCE", "-j", str(tree.jobs),
+        f"--cppcheck-build-dir={memory}",
         "--template={file}:{line}:1: error: {message} [{id}]", f"--file-list={listing}",
     ], tree.root)
     yield from _messages(tree, "cppcheck", "tests/lint/tools.py", result)
