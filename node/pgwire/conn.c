@@ -123,7 +123,9 @@ static void on_data_tls(struct conn *c, struct wire_work *w, struct bytes data)
         buf_clear(&w->cipher);
     }
     if (!status_ok(st)) {
-        LOG_INFO("pgwire.tls_refused", STR("why", status_text(st)));
+        if (st.code != STATUS_CLOSED) {
+            LOG_INFO("pgwire.tls_refused", STR("why", status_text(st)));
+        }
         conn__abort(c);
     }
 }

@@ -100,6 +100,7 @@ static void finish(struct session *s)
     b->read_only = false;
     b->single = false;
     b->told_write = false;
+    b->commit_failed = false;
     hold(s, false);
 }
 
@@ -207,6 +208,7 @@ struct status block__commit(struct session *s, struct sql_error *err)
         }
         b->txn = NULL; /* It is over either way. */
     }
+    b->commit_failed = !status_ok(st);
     TRY(st);
     catalog_overlay_committed(s->overlay, ts);
     settings_commit(&s->settings);
@@ -231,9 +233,9 @@ void block__fail(struct session *s)
     case BLOCK_FAILED:
         return;
     case BLOCK_IMPLICIT:
-        /* What the sink still holds was not committed: take back what we can. Where we cannot, the
-         * error behind it says so, as it does in PostgreSQL. */
-        if (b->told_write && b->marked) {
+        /* A commit that failed: the tags that the sink still holds must not be read as success. After
+         * an error in a statement they stay, as in PostgreSQL: the error behind them says it. */
+        if (b->commit_failed && b->marked) {
             (void)s->sink->rewind(s->sink, b->mark);
         }
         block__rollback(s);
@@ -262,6 +264,7 @@ bool block__restart(struct session *s)
     catalog_overlay_rollback_to(s->overlay, 0);
     forget_executed(b);
     b->told_write = false;
+    b->commit_failed = false;
     hold(s, false);
     b->mark = s->sink->mark(s->sink);
     return true;

@@ -104,6 +104,7 @@ struct block {
     bool read_only;
     bool single;     /* Implicit, and no second statement is to come. */
     bool told_write; /* The sink holds the tag of a write. */
+    bool commit_failed;
     bool marked;
     uint64_t mark;    /* Of the sink, where the transaction started. */
     int64_t start_us; /* now() */

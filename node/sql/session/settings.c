@@ -302,6 +302,20 @@ static struct status check_real(const struct check *c, const char *value, const 
     return OK;
 }
 
+/* "Available values: a, b, c." of a|b|c. */
+static const char *available_values(const struct check *c)
+{
+    const char *list = "";
+
+    for (const char *p = c->def->values; *p != 0;) {
+        const size_t n = strcspn(p, "|");
+
+        list = arena_printf(c->arena, "%s%s%.*s", list, list[0] == 0 ? "" : ", ", (int)n, p);
+        p += n + (p[n] == '|' ? 1 : 0);
+    }
+    return arena_printf(c->arena, "Available values: %s.", list);
+}
+
 static struct status check_enum(const struct check *c, const char *value, const char **out)
 {
     const size_t len = strlen(value);
@@ -316,7 +330,7 @@ static struct status check_enum(const struct check *c, const char *value, const 
         p += n + (p[n] == '|' ? 1 : 0);
     }
     (void)bad_value(c, value);
-    c->err->hint = arena_printf(c->arena, "Available values: %s.", c->def->values);
+    c->err->hint = available_values(c);
     return FAIL(STATUS_SQL_ERROR, c->err->message);
 }
 

@@ -515,9 +515,12 @@ static MAYYIELD struct status truncate_tables(struct session *s, struct prepared
         stmt->kind = AST_STMT_DELETE;
         stmt->location = -1;
         stmt->delete_ = del;
-        TRY(prepared__from_ast(s, stmt, p->text, NULL, 0, p, err, &run.p));
-        st = run__inner(s, &run, err);
-        prepared__release(s->sql, run.p);
+        st = prepared__from_ast(s, stmt, p->text, NULL, 0, p, err, &run.p);
+        if (status_ok(st)) {
+            st = run__inner(s, &run, err);
+            prepared__release(s->sql, run.p);
+        }
+        err->position = -1; /* PostgreSQL's TRUNCATE does not say where. */
         TRY(st);
     }
     return OK;

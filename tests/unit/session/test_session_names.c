@@ -118,7 +118,7 @@ SESSION_TEST(write_portal_runs_once)
     EXPECT_TRUE(bind_(r, "p", "", NULL));
     EXPECT_TRUE(session_execute(r->s, "p", 0, &r->sink));
     EXPECT_FALSE(session_execute(r->s, "p", 0, &r->sink));
-    EXPECT_STREQ("55000!", hear(r));
+    EXPECT_STREQ("INSERT 0 1 55000!", hear(r));
     EXPECT_STREQ("", sync_(r));
     EXPECT_STREQ("(text) SELECT 0", query(r, "select * from t"));
 }

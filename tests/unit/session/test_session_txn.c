@@ -27,7 +27,8 @@ SESSION_TEST(statements_of_one_query_stand_and_fall_together)
                  query(r, "insert into t values ('a'); insert into t values ('b'), ('c'); "
                           "select * from t"));
     EXPECT_EQ(commits + 1, r->kv.commits);
-    EXPECT_STREQ("42P01!", query(r, "insert into t values ('d'); select * from missing"));
+    EXPECT_STREQ("INSERT 0 1 42P01!",
+                 query(r, "insert into t values ('d'); select * from missing"));
     EXPECT_STREQ("(text) 'a' 'b' 'c' SELECT 3", query(r, "select * from t"));
 }
 
@@ -95,7 +96,7 @@ SESSION_TEST(control_inside_a_text_moves_its_borders)
                  query(r, "insert into t values ('a'); begin; insert into t values ('b')"));
     EXPECT_EQ('T', session_txn_state(r->s));
     EXPECT_STREQ("ROLLBACK (text) SELECT 0", query(r, "rollback; select * from t"));
-    EXPECT_STREQ("INSERT 0 1 warning:25P01 COMMIT 42P01!",
+    EXPECT_STREQ("INSERT 0 1 warning:25P01 COMMIT INSERT 0 1 42P01!",
                  query(r, "insert into t values ('c'); commit; insert into t values ('d'); "
                           "select * from missing"));
     EXPECT_STREQ("(text) 'c' SELECT 1", query(r, "select * from t"));
@@ -222,7 +223,7 @@ SESSION_TEST(everything_up_to_sync_is_one_transaction)
     EXPECT_STREQ("INSERT 0 1 INSERT 0 1", sync_(r));
     EXPECT_EQ(commits + 1, r->kv.commits);
     EXPECT_STREQ("[INSERT 0 1]", run(r, "insert into t values ($1)", "c"));
-    EXPECT_STREQ("42P01!", run(r, "select * from missing", NULL)); /* Takes the first back. */
+    EXPECT_STREQ("INSERT 0 1 42P01!", run(r, "select * from missing", NULL));
     EXPECT_STREQ("", sync_(r));
     EXPECT_STREQ("(text) 'a' 'b' SELECT 2", query(r, "select * from t"));
 }
@@ -324,7 +325,7 @@ SESSION_TEST(tables_come_and_go)
 
 SESSION_TEST(ddl_stands_and_falls_with_its_transaction)
 {
-    EXPECT_STREQ("42P01!", /* What was told before is taken back with the transaction. */
+    EXPECT_STREQ("INSERT 0 1 CREATE TABLE INSERT 0 1 (text) 'b' SELECT 1 42P01!",
                  query(r, "insert into t values ('a'); create table v (a text); "
                           "insert into v values ('b'); select * from v; select * from missing"));
     EXPECT_STREQ("(text) SELECT 0", query(r, "select * from t"));
