@@ -14,7 +14,7 @@ from source import Finding
 
 LENGTH_REFUSED = range(71, 81)
 _MARKED = ("node", "regions", "lua")
-_FIELD = re.compile(r"\b(MAYYIELD|NOYIELD)\b[^;{}]*?\(\s*\*\s*(\w+)\s*\)\s*\(")
+_FIELD = re.compile(r"[;{}]\s*(MAYYIELD|NOYIELD)?[^;{}()]*\(\s*\*\s*(\w+)\s*\)\s*\(")
 
 
 def check_length(tree):
@@ -34,11 +34,13 @@ def _public_marks(tree):
     return marks
 
 
-def _field_marks(tree):
+def _field_marks(tree, source):
+    """Marks of function pointers in the structs that a file can see, when those of a name agree."""
     seen = {}
-    for source in tree.sources():
-        for mark, name in _FIELD.findall(source.plain):
-            seen.setdefault(name, set()).add(mark)
+    for path in tree.closure(source.path):
+        if path.endswith((".c", ".h")):
+            for mark, name in _FIELD.findall(tree.source(path).plain):
+                seen.setdefault(name, set()).add(mark or "NOYIELD")
     return {name: marks.pop() for name, marks in seen.items() if len(marks) == 1}
 
 
@@ -71,10 +73,11 @@ def _wrong_calls(source, public, fields):
 
 
 def check_yields(tree):
-    public, fields = _public_marks(tree), _field_marks(tree)
+    public = _public_marks(tree)
     for source in tree.sources(*_MARKED):
         if source.path.endswith(".h"):
             yield from _check_header(source)
+        fields = _field_marks(tree, source)
         for f, name, line in _wrong_calls(source, public, fields):
             yield Finding(source.path, line, "yields",
                           f"{f.name}() is NOYIELD and calls {name}(), which may yield")
@@ -82,8 +85,9 @@ def check_yields(tree):
 
 def fix_yields(tree):
     """Marks static functions that yield and say nothing. What says NOYIELD is left to a person."""
-    public, fields = _public_marks(tree), _field_marks(tree)
+    public = _public_marks(tree)
     for source in tree.sources(*_MARKED):
+        fields = _field_marks(tree, source)
         while True:
             # Both the definition and a declaration before it are marked, last one first.
             names = {f.name for f, _, _ in _wrong_calls(source, public, fields)

@@ -230,9 +230,11 @@ struct ops {
     MAYYIELD struct status (*fetch)(struct ops *o);
     NOYIELD void (*poke)(struct ops *o);
     MAYYIELD void (*both)(struct ops *o);
+    MAYYIELD void (*some)(struct ops *o);
 };
 struct other {
     NOYIELD void (*both)(struct other *o);
+    void (*some)(struct other *o);
 };
 static inline int twice(int a)
 {
@@ -254,6 +256,8 @@ NOYIELD static void never(struct ops *o)
     quick(2);
     o->poke(o);
     o->both(o);
+    o->some(o);
+    o->elsewhere(o);
     o->fetch(o); // @yields
     if (x) {
         waits_and_says_so(); // @yields
@@ -270,6 +274,12 @@ struct status slow(int a, void (*then)(void *arg))
     waits_and_says_so();
     return OK;
 }
+=== node/kv/not_included.h
+/* x */
+#pragma once
+struct not_seen {
+    MAYYIELD void (*elsewhere)(struct not_seen *n);
+};
 === tests/unit/kv/a.c
 /* x */
 static void in_a_test(void)
