@@ -204,9 +204,9 @@ static bool has_writes(const struct range_batch *b)
 }
 
 /* *left: the request may have reached the other side. */
-static struct status call_remote(struct kv *kv, const struct range_replica *to,
-                                 const struct range_batch *b, uint64_t deadline_ns,
-                                 struct arena *arena, struct range_result *out, bool *left)
+MAYYIELD static struct status call_remote(struct kv *kv, const struct range_replica *to,
+                                          const struct range_batch *b, uint64_t deadline_ns,
+                                          struct arena *arena, struct range_result *out, bool *left)
 {
     struct arena request; /* Of this attempt: many may follow. */
     struct bytes body;
@@ -225,9 +225,9 @@ out:
 }
 
 /* out->st tells what the server said; a returned error means that no answer came. */
-static struct status attempt(struct kv *kv, const struct range_replica *to,
-                             const struct range_batch *b, uint64_t deadline_ns, struct arena *arena,
-                             struct range_result *out, bool *left)
+MAYYIELD static struct status attempt(struct kv *kv, const struct range_replica *to,
+                                      const struct range_batch *b, uint64_t deadline_ns,
+                                      struct arena *arena, struct range_result *out, bool *left)
 {
     const uint64_t now = env_mono_ns(shard_env(kv->o.shard));
     const uint64_t latest = now + (has_writes(b) ? ATTEMPT_NS : READ_ATTEMPT_NS);
@@ -257,8 +257,8 @@ struct route {
     store_id leader; /* 0: not known. */
 };
 
-static struct status lookup(struct kv *kv, struct bytes key, uint64_t deadline_ns,
-                            struct arena *arena);
+MAYYIELD static struct status lookup(struct kv *kv, struct bytes key, uint64_t deadline_ns,
+                                     struct arena *arena);
 
 static void add_target(struct kv *kv, struct route *rt, const struct range_replica *r)
 {
@@ -267,8 +267,8 @@ static void add_target(struct kv *kv, struct route *rt, const struct range_repli
     rt->replicas[rt->count++] = *r;
 }
 
-static struct status find_route(struct kv *kv, struct bytes key, uint64_t deadline_ns,
-                                struct arena *arena, struct route *out)
+MAYYIELD static struct status find_route(struct kv *kv, struct bytes key, uint64_t deadline_ns,
+                                         struct arena *arena, struct route *out)
 {
     struct cached_range *c = cache_find(kv, key);
 
@@ -421,7 +421,7 @@ static enum verdict judge_silence(struct kv *kv, struct bytes key, struct route 
 }
 
 /* Pause before the n-th further round; half of it random so that many do not march in step. */
-static struct status pause_before(struct kv *kv, uint32_t round)
+MAYYIELD static struct status pause_before(struct kv *kv, uint32_t round)
 {
     uint64_t ns = PAUSE_FIRST_NS << (round > 5 ? 5 : round);
 
@@ -431,9 +431,9 @@ static struct status pause_before(struct kv *kv, uint32_t round)
 }
 
 /* Asks one replica, if the round has one left. */
-static enum verdict ask_one(struct kv *kv, struct range_batch *b, struct route *rt,
-                            uint64_t deadline_ns, struct arena *arena, struct range_result *out,
-                            struct status *last)
+MAYYIELD static enum verdict ask_one(struct kv *kv, struct range_batch *b, struct route *rt,
+                                     uint64_t deadline_ns, struct arena *arena,
+                                     struct range_result *out, struct status *last)
 {
     const struct bytes key = b->requests[0].key;
     const bool writes = has_writes(b);
@@ -455,8 +455,8 @@ static enum verdict ask_one(struct kv *kv, struct range_batch *b, struct route *
     return judge_silence(kv, key, rt, to, writes && left, st, out);
 }
 
-static struct status send_loop(struct kv *kv, struct range_batch *b, uint64_t deadline_ns,
-                               struct arena *arena, struct range_result *out)
+MAYYIELD static struct status send_loop(struct kv *kv, struct range_batch *b, uint64_t deadline_ns,
+                                        struct arena *arena, struct range_result *out)
 {
     const struct bytes key = b->requests[0].key;
     struct route rt = {0};
@@ -524,8 +524,8 @@ struct status kv_send(struct kv *kv, struct range_batch *b, uint64_t deadline_ns
 }
 
 /* First meta2 entry whose end lies above the key. */
-static struct status lookup(struct kv *kv, struct bytes key, uint64_t deadline_ns,
-                            struct arena *arena)
+MAYYIELD static struct status lookup(struct kv *kv, struct bytes key, uint64_t deadline_ns,
+                                     struct arena *arena)
 {
     struct buf start = {0};
     struct buf after = {0};

@@ -245,8 +245,9 @@ static struct status add_span(struct txn *t, struct bytes start, struct bytes en
     return OK;
 }
 
-static struct status send_reads(struct txn *t, struct range_request *requests, uint32_t count,
-                                struct arena *arena, struct range_result *out)
+MAYYIELD static struct status send_reads(struct txn *t, struct range_request *requests,
+                                         uint32_t count, struct arena *arena,
+                                         struct range_result *out)
 {
     struct range_batch b = {.read_ts = t->read_ts, .requests = requests, .count = count};
 

@@ -73,7 +73,8 @@ out:
 
 /* Proposes until the core takes it (an earlier change must have applied, support must have caught up
  * with the old configuration), then waits until it applies. */
-static struct status change_desc(struct replica *r, struct range_desc *d, uint64_t deadline_ns)
+MAYYIELD static struct status change_desc(struct replica *r, struct range_desc *d,
+                                          uint64_t deadline_ns)
 {
     const uint64_t generation = r->desc.generation + 1;
     struct status st = OK;
@@ -122,8 +123,8 @@ static void drop(struct range_desc *d, store_id store)
 }
 
 /* One arrow of the drawing above. The copy keeps its bytes although r->desc changes under us. */
-static struct status step_type(struct replica *r, store_id store, enum range_replica_type type,
-                               uint64_t deadline_ns)
+MAYYIELD static struct status step_type(struct replica *r, store_id store,
+                                        enum range_replica_type type, uint64_t deadline_ns)
 {
     struct arena arena;
     struct range_desc d;
@@ -138,7 +139,7 @@ out:
     return st;
 }
 
-static struct status step_drop(struct replica *r, store_id store, uint64_t deadline_ns)
+MAYYIELD static struct status step_drop(struct replica *r, store_id store, uint64_t deadline_ns)
 {
     struct arena arena;
     struct range_desc d;
@@ -153,7 +154,8 @@ out:
     return st;
 }
 
-static struct status step_add(struct replica *r, node_id node, store_id store, uint64_t deadline_ns)
+MAYYIELD static struct status step_add(struct replica *r, node_id node, store_id store,
+                                       uint64_t deadline_ns)
 {
     struct arena arena;
     struct range_desc d;
@@ -173,7 +175,8 @@ out:
 }
 
 /* A learner is promoted when it has what is committed now. */
-static struct status wait_caught_up(struct replica *r, store_id store, uint64_t deadline_ns)
+MAYYIELD static struct status wait_caught_up(struct replica *r, store_id store,
+                                             uint64_t deadline_ns)
 {
     const uint64_t target = raft_get_state(r->raft).commit;
 
@@ -192,15 +195,15 @@ static struct status wait_caught_up(struct replica *r, store_id store, uint64_t 
     }
 }
 
-static struct status promote(struct replica *r, store_id store, uint64_t deadline_ns)
+MAYYIELD static struct status promote(struct replica *r, store_id store, uint64_t deadline_ns)
 {
     TRY(wait_caught_up(r, store, deadline_ns));
     TRY(step_type(r, store, RANGE_VOTER_INCOMING, deadline_ns));
     return step_type(r, store, RANGE_VOTER, deadline_ns);
 }
 
-static struct status add_voter(struct replica *r, node_id node, store_id store,
-                               uint64_t deadline_ns)
+MAYYIELD static struct status add_voter(struct replica *r, node_id node, store_id store,
+                                        uint64_t deadline_ns)
 {
     const struct range_replica *peer = range_desc_find(&r->desc, store);
 
@@ -224,7 +227,8 @@ static struct status add_voter(struct replica *r, node_id node, store_id store,
     return promote(r, store, deadline_ns);
 }
 
-static struct status remove_replica(struct replica *r, store_id store, uint64_t deadline_ns)
+MAYYIELD static struct status remove_replica(struct replica *r, store_id store,
+                                             uint64_t deadline_ns)
 {
     const struct range_replica *peer = range_desc_find(&r->desc, store);
 

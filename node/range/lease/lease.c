@@ -87,8 +87,8 @@ struct status lease__check(struct replica *r, struct hts ts)
 #define TRANSFER_NS ((uint64_t)1000000000)
 
 /* Waits until `index` is committed and the target has it, while we lead this term. */
-static struct status wait_revoked(struct replica *r, replica_id target, uint64_t index,
-                                  uint64_t term, uint64_t deadline_ns)
+MAYYIELD static struct status wait_revoked(struct replica *r, replica_id target, uint64_t index,
+                                           uint64_t term, uint64_t deadline_ns)
 {
     for (;;) {
         const struct raft_state rs = raft_get_state(r->raft);
@@ -104,7 +104,7 @@ static struct status wait_revoked(struct replica *r, replica_id target, uint64_t
     }
 }
 
-static struct status wait_drained(struct replica *r, uint64_t deadline_ns)
+MAYYIELD static struct status wait_drained(struct replica *r, uint64_t deadline_ns)
 {
     while (r->proposals_count > 0) {
         TRY(wait_queue_wait(&r->progress, deadline_ns));
@@ -112,7 +112,7 @@ static struct status wait_drained(struct replica *r, uint64_t deadline_ns)
     return OK;
 }
 
-static struct status transfer(struct replica *r, replica_id target, uint64_t deadline_ns)
+MAYYIELD static struct status transfer(struct replica *r, replica_id target, uint64_t deadline_ns)
 {
     const uint64_t term = raft_get_state(r->raft).term;
     struct command c = {.kind = COMMAND_LEASE_REVOKE, .target = target};

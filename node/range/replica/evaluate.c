@@ -205,7 +205,7 @@ static void eval_blocking(void *arg)
 }
 
 /* Yields only when the disk is needed. */
-static struct status evaluate(struct eval *e)
+MAYYIELD static struct status evaluate(struct eval *e)
 {
     struct status st = eval_run(e);
 
@@ -284,9 +284,9 @@ static bool reads(enum range_op op)
 }
 
 /* Waits until no evaluated write at or below ts stands in the way. *yielded: check again. */
-static struct status wait_for_writes(struct replica *r, const struct range_batch *b,
-                                     const struct latch_guard *self, struct hts ts,
-                                     uint64_t deadline_ns, bool *yielded)
+MAYYIELD static struct status wait_for_writes(struct replica *r, const struct range_batch *b,
+                                              const struct latch_guard *self, struct hts ts,
+                                              uint64_t deadline_ns, bool *yielded)
 {
     *yielded = false;
     for (uint32_t i = 0; i < b->count && !skips_latches(r); i++) {
@@ -317,8 +317,9 @@ static struct eval eval_of(struct replica *r, const struct range_batch *b, struc
     };
 }
 
-static struct status read_batch(struct replica *r, const struct range_batch *b,
-                                uint64_t deadline_ns, struct arena *arena, struct range_result *out)
+MAYYIELD static struct status read_batch(struct replica *r, const struct range_batch *b,
+                                         uint64_t deadline_ns, struct arena *arena,
+                                         struct range_result *out)
 {
     struct eval e = eval_of(r, b, arena, out);
     struct engine_batch none;
@@ -345,9 +346,9 @@ static struct status read_batch(struct replica *r, const struct range_batch *b,
 
 /* A commit timestamp below which nothing that we read is still under way; checked without a yield
  * before it is used. */
-static struct status choose_commit_ts(struct replica *r, const struct range_batch *b,
-                                      struct proposal *p, uint64_t deadline_ns,
-                                      struct range_result *out, struct hts *ts_out)
+MAYYIELD static struct status choose_commit_ts(struct replica *r, const struct range_batch *b,
+                                               struct proposal *p, uint64_t deadline_ns,
+                                               struct range_result *out, struct hts *ts_out)
 {
     bool yielded = true;
 
@@ -363,9 +364,10 @@ static struct status choose_commit_ts(struct replica *r, const struct range_batc
     return OK;
 }
 
-static struct status propose_and_wait(struct replica *r, struct eval *e, struct proposal *p,
-                                      uint64_t term, uint64_t deadline_ns, bool *appended,
-                                      struct range_result *out)
+MAYYIELD static struct status propose_and_wait(struct replica *r, struct eval *e,
+                                               struct proposal *p, uint64_t term,
+                                               uint64_t deadline_ns, bool *appended,
+                                               struct range_result *out)
 {
     const struct command c = {
         .kind = COMMAND_WRITE, .stats = e->stats, .ops = buf_bytes(&e->ops->ops)};
@@ -381,9 +383,10 @@ static struct status propose_and_wait(struct replica *r, struct eval *e, struct 
     return proposal__wait(p, &done, &outcome, deadline_ns);
 }
 
-static struct status write_latched(struct replica *r, const struct range_batch *b,
-                                   struct proposal *p, uint64_t deadline_ns, struct arena *arena,
-                                   bool *appended, struct range_result *out)
+MAYYIELD static struct status write_latched(struct replica *r, const struct range_batch *b,
+                                            struct proposal *p, uint64_t deadline_ns,
+                                            struct arena *arena, bool *appended,
+                                            struct range_result *out)
 {
     struct eval e = eval_of(r, b, arena, out);
     const uint64_t term = raft_get_state(r->raft).term;
@@ -406,9 +409,9 @@ out:
     return st;
 }
 
-static struct status write_batch(struct replica *r, const struct range_batch *b,
-                                 uint64_t deadline_ns, struct arena *arena,
-                                 struct range_result *out)
+MAYYIELD static struct status write_batch(struct replica *r, const struct range_batch *b,
+                                          uint64_t deadline_ns, struct arena *arena,
+                                          struct range_result *out)
 {
     struct proposal *p = NULL;
     bool appended = false;
@@ -437,8 +440,9 @@ static struct status write_batch(struct replica *r, const struct range_batch *b,
 
 /* ---- entrance ----------------------------------------------------------------------------------- */
 
-static struct status execute(struct replica *r, const struct range_batch *b, uint64_t deadline_ns,
-                             struct arena *arena, struct range_result *out)
+MAYYIELD static struct status execute(struct replica *r, const struct range_batch *b,
+                                      uint64_t deadline_ns, struct arena *arena,
+                                      struct range_result *out)
 {
     bool writes = false;
 
@@ -486,7 +490,7 @@ struct remote_batch {
     struct bytes body; /* In the arena. */
 };
 
-static void serve_remote(void *arg)
+MAYYIELD static void serve_remote(void *arg)
 {
     struct remote_batch *rb = arg;
     struct store *s = rb->store;

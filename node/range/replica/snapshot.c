@@ -120,7 +120,7 @@ static struct status open_snapshot(struct snapshot_out *o)
     return key_range_spans(&o->arena, r->range, r->desc.start, r->desc.end, o->spans);
 }
 
-static struct status send_chunk(struct snapshot_out *o, uint32_t seq)
+MAYYIELD static struct status send_chunk(struct snapshot_out *o, uint32_t seq)
 {
     struct replica *r = o->replica;
     Dsql__Pb__SnapshotChunk pb;
@@ -158,7 +158,7 @@ out:
     return st;
 }
 
-static struct status stream(struct snapshot_out *o)
+MAYYIELD static struct status stream(struct snapshot_out *o)
 {
     struct replica *r = o->replica;
 
@@ -176,7 +176,7 @@ static struct status stream(struct snapshot_out *o)
     return OK;
 }
 
-static void send_fiber(void *arg)
+MAYYIELD static void send_fiber(void *arg)
 {
     struct snapshot_out *o = arg;
     struct replica *r = o->replica;

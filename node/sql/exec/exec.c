@@ -180,7 +180,8 @@ struct status exec_open(const struct plan *plan, const struct exec_context *ctx,
     return OK;
 }
 
-static struct status send_row(struct exec *x, const struct program_run *r, struct row_sink *sink)
+MAYYIELD static struct status send_row(struct exec *x, const struct program_run *r,
+                                       struct row_sink *sink)
 {
     struct row_block block = {.rows = 1};
 
