@@ -39,8 +39,9 @@ struct analyzer {
     uint16_t params_count;
     uint16_t params_cap;
     uint32_t depth;
-    struct query *query; /* Whose names are in scope. NULL: none. */
-    const char *clause;  /* For messages: "WHERE", "VALUES", ... */
+    struct query *query;                   /* Whose names are in scope. NULL: none. */
+    const char *clause;                    /* For messages: "WHERE", "VALUES", ... */
+    const struct table_desc *insert_table; /* Target of INSERT, for a hint. */
     bool aggs_allowed;
     bool in_agg;
 };

@@ -137,7 +137,11 @@ static struct status coerce_numeric(struct analyzer *a, struct expr *in, oid to,
     }
     *out = e;
     if (to == TYPE_FLOAT8) {
-        return float8_in(&io, text, &e->constant.value.f64);
+        TRY(float8_in(&io, text, &e->constant.value.f64));
+        if (e->constant.value.f64 == 0) {
+            e->constant.value.f64 = 0; /* Numeric has no negative zero. */
+        }
+        return OK;
     }
     if (!type_is_int(to) || exponent) {
         return analyze_unsupported(a, in->position, "type numeric");

@@ -27,7 +27,7 @@ static struct status add_column(struct creation *c, const struct ast_column_def 
 
     for (uint32_t i = 0; i < c->t->columns_count; i++) {
         if (strcmp(c->t->columns[i].name, def->name) == 0) {
-            return sql_error_set(c->a->err, c->a->arena, "42701", def->location,
+            return sql_error_set(c->a->err, c->a->arena, "42701", -1,
                                  "column \"%s\" specified more than once", def->name);
         }
     }
@@ -64,6 +64,15 @@ static struct status column_default(struct creation *c, struct column_desc *d,
     }
     c->a->clause = "DEFAULT expressions";
     TRY(analyze_expr(c->a, k->expr, &e));
+    if (!analyze_can_coerce(e->type, d->type, CAST_ASSIGNMENT)) {
+        struct status st =
+            sql_error_set(c->a->err, c->a->arena, "42804", -1,
+                          "column \"%s\" is of type %s but default expression is of type %s",
+                          d->name, type_sql_name(d->type), type_sql_name(e->type));
+
+        c->a->err->hint = "You will need to rewrite or cast the expression.";
+        return st;
+    }
     TRY(analyze_assign(c->a, d, e, &e));
     if (expr_is_null_const(e)) {
         return OK;

@@ -206,6 +206,23 @@ static const struct query_rel *find_rel(const struct analyzer *a, const char *al
     return NULL;
 }
 
+static struct status no_such_column(struct analyzer *a, const char *name, int32_t position)
+{
+    const struct table_desc *t = a->insert_table;
+    struct status st =
+        sql_error_set(a->err, a->arena, "42703", position, "column \"%s\" does not exist", name);
+
+    for (uint32_t i = 0; t != NULL && a->query == NULL && i < t->columns_count; i++) {
+        if (strcmp(t->columns[i].name, name) == 0) {
+            a->err->hint = arena_printf(a->arena,
+                                        "There is a column named \"%s\" in table \"%s\", but it "
+                                        "cannot be referenced from this part of the query.",
+                                        name, t->name);
+        }
+    }
+    return st;
+}
+
 static struct status column(struct analyzer *a, const struct ast_expr *in, struct expr **out)
 {
     const struct ast_column *c = &in->column;
@@ -234,8 +251,7 @@ static struct status column(struct analyzer *a, const struct ast_expr *in, struc
         return analyze_unsupported(a, in->location, "whole-row reference");
     }
     if (found == NULL) {
-        return sql_error_set(a->err, a->arena, "42703", in->location,
-                             "column \"%s\" does not exist", name);
+        return no_such_column(a, name, in->location);
     }
     e = analyze_new(a, EXPR_COLUMN, found->columns[at].type, in->location, 0);
     if (e == NULL) {
@@ -601,7 +617,7 @@ static struct status op_expr(struct analyzer *a, const struct ast_expr *in, stru
     }
     TRY(analyze_expr(a, in->op.right, &right));
     if (left == NULL && strcmp(in->op.name, "-") == 0 && right->kind == EXPR_CONST &&
-        right->type == TYPE_NUMERIC) {
+        right->type == TYPE_NUMERIC && right->constant.value.bytes.ptr[0] != '-') {
         return negative_numeric(a, right, out);
     }
     return analyze_operator(a, in->op.name, left, right, in->location, out);

@@ -256,10 +256,13 @@ static struct status operator_error(struct analyzer *a, const char *name, const 
         none ? "does not exist" : "is not unique", left == NULL ? "" : type_sql_name(left->type),
         left == NULL ? "" : " ", name, type_sql_name(right->type));
 
-    a->err->hint = none ? "No operator matches the given name and argument types. You might need "
-                          "to add explicit type casts."
-                        : "Could not choose a best candidate operator. You might need to add "
-                          "explicit type casts.";
+    a->err->hint = none && left == NULL
+                       ? "No operator matches the given name and argument type. You might need to "
+                         "add an explicit type cast."
+                   : none ? "No operator matches the given name and argument types. You might "
+                            "need to add explicit type casts."
+                          : "Could not choose a best candidate operator. You might need to add "
+                            "explicit type casts.";
     return st;
 }
 
@@ -358,6 +361,20 @@ static int choose_function(const char *name, const oid *types, uint32_t nargs,
     return i;
 }
 
+/* As its output function prints it, which is not the cast to text for boolean ("t", not "true"). */
+static struct status as_output(struct analyzer *a, struct expr *in, struct expr **out)
+{
+    if (in->type != TYPE_BOOL) {
+        return analyze_coerce(a, in, TYPE_TEXT, TYPE_TYPMOD_NONE, CAST_EXPLICIT, in->position, out);
+    }
+    *out = analyze_new(a, EXPR_CAST_IO, TYPE_TEXT, in->position, 1);
+    if (*out == NULL) {
+        return analyze_no_memory();
+    }
+    (*out)->args[0] = in;
+    return OK;
+}
+
 /* concat(a, b, ...): each becomes text, NULLs count as nothing. */
 static struct status analyze_concat(struct analyzer *a, struct expr **args, uint32_t count,
                                     int32_t position, struct expr **out)
@@ -373,8 +390,7 @@ static struct status analyze_concat(struct analyzer *a, struct expr **args, uint
     for (uint32_t i = 0; i < count; i++) {
         struct expr *pair[2] = {left, args[i]};
 
-        TRY(analyze_coerce(a, args[i], TYPE_TEXT, TYPE_TYPMOD_NONE, CAST_EXPLICIT,
-                           args[i]->position, &pair[1]));
+        TRY(as_output(a, args[i], &pair[1]));
         TRY(analyze_call(a, f, pair, 2, position, &left));
     }
     *out = left;
@@ -454,11 +470,10 @@ struct status analyze_function(struct analyzer *a, const struct ast_expr *in, st
             return OK;
         }
     }
-    if (fn->distinct || fn->star || fn->filter != NULL || fn->agg_order.count > 0) {
+    if (fn->distinct || fn->filter != NULL || fn->agg_order.count > 0) {
         return sql_error_set(a->err, a->arena, "42809", in->location,
                              "%s specified, but %s is not an aggregate function",
                              fn->distinct         ? "DISTINCT"
-                             : fn->star           ? arena_printf(a->arena, "%s(*)", fn->name.name)
                              : fn->filter != NULL ? "FILTER"
                                                   : "ORDER BY",
                              fn->name.name);

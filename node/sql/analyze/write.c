@@ -244,7 +244,7 @@ static struct status check_arbiter(struct analyzer *a, const struct ast_conflict
         if (strcmp(c->constraint, t->primary.name) == 0) {
             return OK;
         }
-        return sql_error_set(a->err, a->arena, "42704", c->infer_location,
+        return sql_error_set(a->err, a->arena, "42704", -1,
                              "constraint \"%s\" for table \"%s\" does not exist", c->constraint,
                              t->name);
     }
@@ -286,7 +286,7 @@ static struct status assignments(struct analyzer *a, const struct ast_assigns *i
         TRY(find_target(a, t, &s->column, &q->sets[i]));
         for (uint32_t k = 0; k < i; k++) {
             if (q->sets[k] == q->sets[i]) {
-                return sql_error_set(a->err, a->arena, "42601", s->column.location,
+                return sql_error_set(a->err, a->arena, "42601", -1,
                                      "multiple assignments to same column \"%s\"", s->column.name);
             }
         }
@@ -364,6 +364,7 @@ struct status analyze_insert(struct analyzer *a, const struct ast_insert *in, st
     TRY(analyze_table(a, &in->table, &t));
     TRY(analyze_new_query(a, QUERY_INSERT, &q));
     q->table = t;
+    a->insert_table = t;
     q->rels_count = 1;
     q->rels[0].alias = "";
     *out = q;

@@ -459,7 +459,6 @@ static bool quote_with(struct eval *e, struct bytes s, uint8_t quote, bool escap
         return false;
     }
     if (escapes && memchr(s.ptr, '\\', s.len) != NULL) {
-        p[n++] = ' ';
         p[n++] = 'E';
     } else {
         escapes = false;
@@ -592,7 +591,7 @@ bool text_like_escape(struct eval *e, struct bytes pattern, struct bytes escape,
         return false;
     }
     if (utf8_length(escape) > 1) {
-        (void)eval_fail(e, "22019", "invalid escape string");
+        (void)eval_fail(e, "22025", "invalid escape string");
         e->err->hint = "Escape string must be empty or one character.";
         return false;
     }

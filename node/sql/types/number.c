@@ -18,7 +18,9 @@
 
 #include "node/sql/types/type_io.h"
 
-#define FLOAT_TEXT_MAX 400u /* Longest number that is tried: beyond, only zeros can matter. */
+/* Of decimal and hexadecimal numbers; strtod() reads both, and so does PostgreSQL. */
+#define FLOAT_CHARACTERS "0123456789+-.abcdefxpABCDEFXP"
+#define FLOAT_TEXT_MAX   400u /* Longest number that is tried: beyond, only zeros can matter. */
 
 static bool is_blank(uint8_t c)
 {
@@ -115,7 +117,7 @@ struct status bool_in(const struct type_io *io, struct bytes text, int64_t *out)
     return bad_syntax(io, TYPE_BOOL, text);
 }
 
-/* Only what PostgreSQL takes: strtod() would also read hexadecimal numbers and "nan(...)". */
+/* PostgreSQL takes these whatever the C library makes of them. */
 static bool float_word(struct bytes s, double *out)
 {
     static const struct {
@@ -148,7 +150,7 @@ struct status float8_in(const struct type_io *io, struct bytes text, double *out
         return bad_syntax(io, TYPE_FLOAT8, text);
     }
     for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] == 0 || strchr("0123456789+-.eE", s.ptr[i]) == NULL) {
+        if (s.ptr[i] == 0 || strchr(FLOAT_CHARACTERS, s.ptr[i]) == NULL) {
             return bad_syntax(io, TYPE_FLOAT8, text);
         }
     }

@@ -248,7 +248,9 @@ enum parse_result {
     PARSE_OK,
     PARSE_SYNTAX,
     PARSE_RANGE,
-    PARSE_ZONE, /* A zone by name: its rules are not known here. */
+    PARSE_MONTH,    /* No such month, which hints at another order of the fields. */
+    PARSE_OVERFLOW, /* A date, but not one that can be stored. */
+    PARSE_ZONE,     /* A zone by name: its rules are not known here. */
 };
 
 static enum parse_result parse_date(struct scan *s, struct fields *f)
@@ -315,20 +317,23 @@ static enum parse_result fields_to_us(const struct fields *f, int64_t *out)
     const bool day_end = f->hour == 24 && f->minute == 0 && f->second == 0 && f->us == 0;
     int64_t us = 0;
 
-    if (f->month < 1 || f->month > 12 || f->day < 1 || f->day > days_in_month(f->year, f->month) ||
-        (f->hour > 23 && !day_end) || f->minute > 59 || f->second > 60) {
+    if (f->month < 1 || f->month > 12) {
+        return PARSE_MONTH;
+    }
+    if (f->day < 1 || f->day > days_in_month(f->year, f->month) || (f->hour > 23 && !day_end) ||
+        f->minute > 59 || f->second > 60) {
         return PARSE_RANGE;
     }
     if (f->year > YEAR_MAX || f->year < -4713) {
-        return PARSE_RANGE;
+        return PARSE_OVERFLOW;
     }
     us = (julian_day(f->year, f->month, f->day) - EPOCH_JDATE) * 86400;
     us += f->hour * 3600 + f->minute * 60 + f->second - f->east_s;
     if (__builtin_mul_overflow(us, US_PER_S, &us) || __builtin_add_overflow(us, f->us, &us)) {
-        return PARSE_RANGE;
+        return PARSE_OVERFLOW;
     }
     *out = us;
-    return us < TIMESTAMP_MIN || us >= TIMESTAMP_END ? PARSE_RANGE : PARSE_OK;
+    return us < TIMESTAMP_MIN || us >= TIMESTAMP_END ? PARSE_OVERFLOW : PARSE_OK;
 }
 
 /* Local midnight of the day of `us`, `days` later. */
@@ -399,6 +404,7 @@ struct status timestamptz_in(const struct type_io *io, struct bytes text, int64_
 {
     const int len = (int)text.len;
     const char *p = (const char *)text.ptr;
+    struct status st = OK;
 
     switch (parse_timestamp(io, text, out)) {
     case PARSE_OK:
@@ -410,6 +416,14 @@ struct status timestamptz_in(const struct type_io *io, struct bytes text, int64_
     case PARSE_RANGE:
         return sql_error_set(io->err, io->arena, "22008", io->position,
                              "date/time field value out of range: \"%.*s\"", len, p);
+    case PARSE_MONTH:
+        st = sql_error_set(io->err, io->arena, "22008", io->position,
+                           "date/time field value out of range: \"%.*s\"", len, p);
+        io->err->hint = "Perhaps you need a different \"datestyle\" setting.";
+        return st;
+    case PARSE_OVERFLOW:
+        return sql_error_set(io->err, io->arena, "22008", io->position,
+                             "timestamp out of range: \"%.*s\"", len, p);
     case PARSE_ZONE:
         break;
     }
