@@ -11,7 +11,7 @@
 #include "node/base/codec.h"
 #include "node/base/invariant.h"
 #include "node/range/internal.h"
-#include "node/range/pb_arena.h"
+#include "node/rpc/pb_arena.h"
 
 #define OUTBOX_MSGS_MAX    100000u
 #define FRAME_BYTES_TARGET ((size_t)4 << 20)

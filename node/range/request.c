@@ -4,7 +4,7 @@
 #include "node/range/request.h"
 
 #include "node/base/arena.h"
-#include "node/range/pb_arena.h"
+#include "node/rpc/pb_arena.h"
 
 static void hts_to_pb(struct hts ts, Dsql__Pb__Hts *pb)
 {

@@ -19,7 +19,7 @@
 #include "node/base/codec.h"
 #include "node/base/invariant.h"
 #include "node/range/internal.h"
-#include "node/range/pb_arena.h"
+#include "node/rpc/pb_arena.h"
 
 #define IDENT_FORMAT    1u
 #define WRITE_BYTES_MAX ((size_t)256 << 20)
@@ -224,11 +224,8 @@ out:
 void store__fatal(struct store *s, struct status why)
 {
     LOG_ERROR("store.fatal", U64("store", s->o.ident.store.v), STR("why", status_text(why)));
-    if (s->o.on_fatal != NULL) {
-        s->o.on_fatal(s->o.ctx, why);
-        return;
-    }
-    abort();
+    INVARIANT(s->o.on_fatal != NULL);
+    s->o.on_fatal(s->o.ctx, why);
 }
 
 struct store_write *store__pending(struct store *s)

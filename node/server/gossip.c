@@ -9,7 +9,7 @@
 
 #include "node/base/codec.h"
 #include "node/base/hash.h"
-#include "node/range/pb_arena.h"
+#include "node/rpc/pb_arena.h"
 #include "node/server/node_internal.h"
 
 #define GOSSIP_ARENA_MAX ((size_t)8 << 20)

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 #include "node/base/codec.h"
-#include "node/range/pb_arena.h"
+#include "node/rpc/pb_arena.h"
 #include "node/server/node_internal.h"
 #include "node/storage/key/key.h"
 #include "node/txn/txn.h"

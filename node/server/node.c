@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "node/base/invariant.h"
-#include "node/range/pb_arena.h"
+#include "node/rpc/pb_arena.h"
 #include "node/server/node_internal.h"
 #include "node/storage/key/key.h"
 

@@ -12,7 +12,9 @@ from source import Finding
 _EVERYWHERE = ("",)
 _PRODUCT = ("node/", "regions/", "lua/", "cli/")
 _NODE = ("node/", "regions/", "lua/")  # What runs on a shard, simulated or not.
-_MAINS = ("node/server/main.c", "cli/main.c")
+# The shell of a process: reads arguments and files before any shard runs, starts their threads, ends
+# it. None of it runs in the simulator.
+_SHELL = ("node/server/main.c", "node/server/process.c", "cli/main.c")
 
 
 @dataclass
@@ -35,7 +37,7 @@ CALLS = (
     Ban("localtime localtime_r gmtime gmtime_r ctime asctime strftime mktime setlocale", _NODE,
         "depends on the machine: dates have their own code in node/sql/types"),
     Ban("strerror system popen", _PRODUCT, "not safe with threads, or runs a shell",
-        ("node/runtime/", "cli/")),
+        ("node/runtime/", "cli/", *_SHELL)),
     Ban("clock_gettime gettimeofday time clock nanosleep usleep sleep timerfd_create", _NODE,
         "time comes from env", ("node/runtime/",)),
     Ban("socket connect accept accept4 bind listen send recv sendto recvfrom sendmsg recvmsg poll "
@@ -43,21 +45,22 @@ CALLS = (
         "the network is reached through env", ("node/runtime/",)),
     Ban("open openat creat fopen fdopen freopen opendir read write pread pwrite readv writev fsync "
         "fdatasync unlink rename mkdir rmdir stat fstat lstat truncate ftruncate mmap munmap "
-        "mprotect", _NODE, "files and memory maps are reached through env", ("node/runtime/",)),
+        "mprotect", _NODE, "files and memory maps are reached through env",
+        ("node/runtime/", *_SHELL)),
     Ban("fork vfork execv execve execvp execl execlp kill raise signal sigaction", _NODE,
-        "processes and signals belong to runtime", ("node/runtime/", *_MAINS)),
+        "processes and signals belong to runtime", ("node/runtime/", *_SHELL)),
     Ban("assert abort exit _exit quick_exit", _PRODUCT,
         "INVARIANT() stops the process; everything else is a status",
-        ("node/base/invariant.c", "node/runtime/", *_MAINS)),
+        ("node/base/invariant.c", "node/runtime/", *_SHELL)),
     Ban("printf puts putchar fputs fprintf vfprintf vprintf perror", _NODE,
-        "LOG_INFO() and its kin", ("node/base/invariant.c", *_MAINS)),
+        "LOG_INFO() and its kin", ("node/base/invariant.c", *_SHELL)),
 )
 
 # Regular expressions of words rather than calls.
 WORDS = (
     Ban(r"__(?:DATE|TIME|TIMESTAMP)__", _EVERYWHERE, "builds must repeat byte for byte"),
     Ban(r"(?:pthread|mtx|thrd|cnd|sem)_[a-z]\w*", _NODE,
-        "threads and locks stand in node/runtime only", ("node/runtime/",)),
+        "threads and locks stand in node/runtime only", ("node/runtime/", *_SHELL)),
     Ban(r"_Atomic|atomic_[a-z]\w*|__(?:atomic|sync)_\w+", _NODE,
         "state belongs to one shard; atomics stand in node/runtime only", ("node/runtime/",)),
 )

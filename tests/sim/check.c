@@ -13,7 +13,7 @@
 #include "node/base/invariant.h"
 #include "node/base/map.h"
 #include "node/range/command.h"
-#include "node/range/pb_arena.h"
+#include "node/rpc/pb_arena.h"
 #include "node/rpc/range.pb-c.h"
 
 #define VOTES_MAX ((size_t)1 << 20)

@@ -17,7 +17,7 @@
 #include "node/base/codec.h"
 #include "node/base/invariant.h"
 #include "node/range/internal.h"
-#include "node/range/pb_arena.h"
+#include "node/rpc/pb_arena.h"
 
 #define BATCH_ARENA_MAX   ((size_t)64 << 20)
 #define SERVE_DEADLINE_NS ((uint64_t)10000000000)

@@ -17,7 +17,7 @@
 #include "node/base/hash.h"
 #include "node/base/invariant.h"
 #include "node/range/internal.h"
-#include "node/range/pb_arena.h"
+#include "node/rpc/pb_arena.h"
 
 #define CHUNK_DEADLINE_NS ((uint64_t)20000000000)
 #define RETRY_NS          ((uint64_t)500000000)

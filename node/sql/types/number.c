@@ -206,7 +206,7 @@ static size_t shortest_digits(double v, char digits[20], int *exponent)
             digits[n++] = *p;
         }
     }
-    *exponent = atoi(p + 1);
+    *exponent = (int)strtol(p + 1, NULL, 10);
     while (n > 1 && digits[n - 1] == '0') {
         n--;
     }

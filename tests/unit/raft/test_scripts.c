@@ -326,10 +326,11 @@ static void advance(struct script *c)
 static void run_command(struct script *c, char *line)
 {
     const char *cmd = NULL;
+    char *rest = NULL;
 
     c->words_count = 0;
-    for (char *w = strtok(line, " "); w != NULL && c->words_count < WORDS_MAX;
-         w = strtok(NULL, " ")) {
+    for (char *w = strtok_r(line, " ", &rest); w != NULL && c->words_count < WORDS_MAX;
+         w = strtok_r(NULL, " ", &rest)) {
         c->words[c->words_count++] = w;
     }
     cmd = c->words[0];

@@ -310,7 +310,10 @@ static struct status collect(void *ctx, struct bytes key, struct bytes value, st
         return FAIL(STATUS_CANCELLED, "enough");
     }
     if (strlen(c->text) + value.len + 1 < sizeof(c->text)) {
-        strncat(c->text, (const char *)value.ptr, value.len);
+        char *end = c->text + strlen(c->text);
+
+        memcpy(end, value.ptr, value.len);
+        end[value.len] = '\0';
     }
     return OK;
 }
