@@ -16,8 +16,8 @@
 
 #define MESSAGE_MAX 4096
 
-static const char sqlstates[STATUS_CODE_COUNT][6] = {
-#define X(name, sqlstate) [STATUS_##name] = sqlstate,
+static const char *const sqlstates[STATUS_CODE_COUNT] = {
+#define X(name, sqlstate) [STATUS_##name] = (sqlstate),
 #include "node/sql/session/sqlstate.def"
 #undef X
 };

@@ -79,6 +79,7 @@ static struct status find_statement(struct session *s, const char *name, struct 
         return sql_error_set(err, &s->scratch, "26000", -1,
                              "prepared statement \"%s\" does not exist", name);
     }
+    INVARIANT(n->p != NULL);
     *out = n->p;
     return OK;
 }
@@ -153,6 +154,7 @@ static struct status decode_values(struct session *s, const struct session_bind 
     };
     const oid *types = portal->p->stmt == NULL ? NULL : portal->p->stmt->params;
 
+    INVARIANT(b->values_count == 0 || types != NULL); /* check_counts() */
     portal->params = ARENA_ARRAY(&portal->arena, union datum, b->values_count);
     portal->nulls = ARENA_ARRAY(&portal->arena, uint8_t, b->values_count);
     portal->formats = ARENA_ARRAY(&portal->arena, int16_t, b->result_formats_count);
@@ -181,6 +183,7 @@ static MAYYIELD struct status bind_portal(struct session *s, const struct sessio
     struct portal *portal = session__find_portal(s, b->portal);
 
     TRY(find_statement(s, b->statement, err, &p));
+    INVARIANT(p != NULL);
     if (s->block.state == BLOCK_FAILED && !prepared__is_txn_control(p)) {
         return aborted(s, err);
     }
@@ -238,6 +241,7 @@ static MAYYIELD struct status describe_statement(struct session *s, const char *
     struct prepared *p = NULL;
 
     TRY(find_statement(s, name, err, &p));
+    INVARIANT(p != NULL);
     if (s->block.state == BLOCK_FAILED && prepared__rows(p) != NULL) {
         return aborted(s, err);
     }

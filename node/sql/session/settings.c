@@ -661,6 +661,7 @@ static void commit_value(struct settings *s, struct value *v)
             oldest = u;
         }
     }
+    INVARIANT(oldest != NULL); /* Asked because of one of them. */
     assign(s, v, copy_text(last != NULL ? last->after : oldest->before));
 }
 

@@ -5,8 +5,6 @@
  * SELECT CAST(arg AS type), ..., that the ordinary machinery compiles and runs; its one row are the
  * parameters. TRUNCATE becomes DELETE: slower than swapping an index, right in a transaction.
  */
-#include <stdio.h>
-
 #include "node/sql/session/session_internal.h"
 #include "node/sql/types/type.h"
 
@@ -110,21 +108,39 @@ static MAYYIELD struct status show(struct session *s, struct portal *p, bool beg
 
 /* ---- SET ---- */
 
-/* INTERVAL '+02:00' of SET TIME ZONE: hours east of UTC, as a zone that time_zone_parse() knows. */
+/* One or two digits; -1 when there are none. Moves *p behind them. */
+static int two_digits(const char **p)
+{
+    int v = -1;
+
+    for (int i = 0; i < 2 && **p >= '0' && **p <= '9'; i++, (*p)++) {
+        v = (v < 0 ? 0 : v * 10) + (**p - '0');
+    }
+    return v;
+}
+
+/* INTERVAL '+02:00' of SET TIME ZONE: hours east of UTC, as a zone that time_zone_parse() knows.
+ * NULL: something else. */
 static const char *interval_zone(const char *text, struct arena *arena)
 {
     const bool negative = text[0] == '-';
-    unsigned hours = 0;
-    unsigned minutes = 0;
+    const char *p = text + (negative || text[0] == '+' ? 1 : 0);
+    const int hours = two_digits(&p);
+    int minutes = 0;
 
-    if (sscanf(text, "%*[+-]%2u:%2u", &hours, &minutes) < 1 &&
-        sscanf(text, "%2u:%2u", &hours, &minutes) < 1) {
+    if (*p == ':') {
+        p++;
+        minutes = two_digits(&p);
+    }
+    if (hours < 0 || minutes < 0 || *p != 0) {
         return NULL;
     }
-    return minutes == 0 ? arena_printf(arena, "<%c%02u>%c%02u", negative ? '-' : '+', hours,
-                                       negative ? '+' : '-', hours)
-                        : arena_printf(arena, "<%c%02u:%02u>%c%02u:%02u", negative ? '-' : '+',
-                                       hours, minutes, negative ? '+' : '-', hours, minutes);
+    if (minutes == 0) {
+        return arena_printf(arena, "<%c%02d>%c%02d", negative ? '-' : '+', hours,
+                            negative ? '+' : '-', hours);
+    }
+    return arena_printf(arena, "<%c%02d:%02d>%c%02d:%02d", negative ? '-' : '+', hours, minutes,
+                        negative ? '+' : '-', hours, minutes);
 }
 
 static const char *argument_text(const struct ast_expr *e, struct arena *arena)

@@ -181,6 +181,11 @@ SESSION_TEST(settings_are_set_shown_and_undone)
 {
     EXPECT_STREQ("TimeZone=<+02>-02 SET", query(r, "set timezone = '<+02>-02'"));
     EXPECT_STREQ("(TimeZone) '<+02>-02' SHOW", query(r, "show time zone"));
+    EXPECT_STREQ("SET TimeZone=<-05>+05 SET TimeZone=<+02>-02 SET",
+                 query(r, "set timezone = '<+02>-02'; "
+                          "set time zone interval '-05:00' hour to minute; "
+                          "set time zone interval '+02:00' hour to minute"));
+    EXPECT_STREQ("0A000!", query(r, "set time zone interval '1 day'"));
     EXPECT_STREQ("BEGIN TimeZone=UTC SET TimeZone=<+02>-02 ROLLBACK",
                  query(r, "begin; set timezone = 'UTC'; rollback"));
     EXPECT_STREQ("BEGIN application_name=x SET application_name= COMMIT",
