@@ -147,7 +147,7 @@ static void fuzz_keys(struct bytes input, struct arena *arena)
 static void fuzz_stored(struct bytes input)
 {
     const struct bytes key = BYTES_LIT("\x88\x89\x28\x88");
-    struct mvcc_version v;
+    struct mvcc_version v = {.flags = 0};
     struct mvcc_lock l;
     struct buf b;
 

@@ -169,14 +169,14 @@ void engine_iter_seek_last(struct engine_iter *it)
 void engine_iter_next(struct engine_iter *it)
 {
     if (it->valid) {
-        it->v->next(it);
+        it->v->forward(it);
     }
 }
 
 void engine_iter_prev(struct engine_iter *it)
 {
     if (it->valid && !backwards_refused(it)) {
-        it->v->prev(it);
+        it->v->backward(it);
     }
 }
 

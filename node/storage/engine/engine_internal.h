@@ -32,8 +32,8 @@ struct engine_iter_vtable {
     void (*seek_prev)(struct engine_iter *it, struct bytes key);
     void (*seek_first)(struct engine_iter *it);
     void (*seek_last)(struct engine_iter *it);
-    void (*next)(struct engine_iter *it);
-    void (*prev)(struct engine_iter *it);
+    void (*forward)(struct engine_iter *it);
+    void (*backward)(struct engine_iter *it);
 };
 
 struct engine_iter {

@@ -427,8 +427,8 @@ static const struct engine_iter_vtable mem_iter_vtable = {
     .seek_prev = mem_iter_seek_prev,
     .seek_first = mem_iter_seek_first,
     .seek_last = mem_iter_seek_last,
-    .next = mem_iter_next,
-    .prev = mem_iter_prev,
+    .forward = mem_iter_next,
+    .backward = mem_iter_prev,
 };
 
 static struct status mem_iter_open(struct engine *e, const struct engine_iter_options *o,

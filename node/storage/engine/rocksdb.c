@@ -559,8 +559,8 @@ static const struct engine_iter_vtable rocks_iter_vtable = {
     .seek_prev = rocks_iter_seek_prev,
     .seek_first = rocks_iter_seek_first,
     .seek_last = rocks_iter_seek_last,
-    .next = rocks_iter_next,
-    .prev = rocks_iter_prev,
+    .forward = rocks_iter_next,
+    .backward = rocks_iter_prev,
 };
 
 static rocksdb_readoptions_t *iter_read_options(const struct engine_iter *it,

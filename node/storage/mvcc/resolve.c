@@ -114,7 +114,7 @@ static struct status commit_intent(struct mvcc_writer *w, struct bytes key,
                                    const struct mvcc__state *s, const struct mvcc_resolve *how)
 {
     struct mvcc__held laid;
-    struct mvcc_version v;
+    struct mvcc_version v = {.flags = 0};
     bool changed = false;
 
     if (hts_less(how->ts, s->lock.pub.write_ts)) {
