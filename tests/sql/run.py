@@ -4,6 +4,7 @@
     run.py [FILE...]                    starts dsqld (--dsqld PATH) and runs all files, or these
     run.py --connect HOST:PORT FILE...  against a server that runs already
     run.py --record [FILE...]           writes the answers of a PostgreSQL 15 that it starts itself
+    run.py --record-own FILE...         writes dsqld's answers to statements marked @own
     run.py --check-record [FILE...]     runs against such a PostgreSQL: are the records true?
     run.py --update-known               writes the differences found into KNOWN.md, reasons to be filled in
 
@@ -194,8 +195,8 @@ class Known:
 
 
 class Report:
-    def __init__(self, known, verbose):
-        self.known, self.verbose = known, verbose
+    def __init__(self, known):
+        self.known = known
         self.passed = self.failed = self.allowed = 0
         self.differing = []
 
@@ -236,10 +237,12 @@ def read_blocks(path):
         return slt.parse(path, f.read())
 
 
-def run_file(path, connect, report):
+def run_file(path, connect, report, own=True):
     sessions = Sessions(connect)
     try:
         for block in read_blocks(path)[0]:
+            if "own" in block.directives and not own:
+                continue
             if not block.answer:
                 report.fail(f"{block.place}: no answer is recorded")
             else:
@@ -248,16 +251,21 @@ def run_file(path, connect, report):
         sessions.close()
 
 
-def record_file(path, connect):
+def record_file(path, connect, own):
+    """own: only the blocks marked @own, the others run without being written; else without those."""
     sessions = Sessions(connect)
     blocks, tail = read_blocks(path)
     try:
         for block in blocks:
+            if "own" in block.directives and not own:
+                continue
             answers = run_block(sessions, block)
+            if own and "own" not in block.directives:
+                continue
             block.answer = answers[0][1]
             for name, got in answers[1:]:
                 if got != block.answer:
-                    print(f"{block.place}: PostgreSQL itself differs ({name}): {block.key}: {got}")
+                    print(f"{block.place}: the server itself differs ({name}): {block.key}: {got}")
     finally:
         sessions.close()
     with open(os.path.join(HERE, path), "w", encoding="utf-8") as f:
@@ -349,22 +357,22 @@ def arguments():
     p.add_argument("--dsqld", default="build/debug/bin/dsqld")
     p.add_argument("--connect", metavar="HOST:PORT")
     p.add_argument("--record", action="store_true")
+    p.add_argument("--record-own", action="store_true")
     p.add_argument("--check-record", action="store_true")
     p.add_argument("--update-known", action="store_true")
-    p.add_argument("--verbose", action="store_true")
     return p.parse_args()
 
 
 def main():
     args = arguments()
     files = [os.path.relpath(f, HERE) if os.path.exists(f) else f for f in args.files] or all_files()
-    if args.record:
-        with postgres() as for_file:
-            for number, path in enumerate(files):
-                record_file(path, for_file(number))
-        return 0
     known_path = os.path.join(HERE, "KNOWN.md")
-    report = Report(Known("" if args.check_record else known_path), args.verbose)
+    report = Report(Known("" if args.check_record else known_path))
+    if args.record or args.record_own:
+        with dsqld(args.dsqld, report) if args.record_own else postgres() as for_file:
+            for number, path in enumerate(files):
+                record_file(path, for_file(number), args.record_own)
+        return 0
     if args.check_record:
         server = postgres()
     elif args.connect:
@@ -373,7 +381,7 @@ def main():
         server = dsqld(args.dsqld, report)
     with server as for_file:
         for number, path in enumerate(files):
-            run_file(path, for_file(number), report)
+            run_file(path, for_file(number), report, own=not args.check_record)
     if args.update_known:
         report.known.rewrite(report.differing, files)
     return report.finish(files)

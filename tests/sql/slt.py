@@ -15,7 +15,7 @@ the line `----`, and the answer:
 import json
 import re
 
-DIRECTIVES = ("params", "conn", "unordered", "nomessage", "simple-only")
+DIRECTIVES = ("params", "conn", "unordered", "nomessage", "simple-only", "own")
 
 
 class Block:
