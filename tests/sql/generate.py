@@ -219,8 +219,9 @@ class Statements:
             lambda: f"insert into gen_dml values {rows}{conflict}{returning}",
             lambda: f"insert into gen_dml values {rows}{conflict}{returning}",
             lambda: f"update gen_dml set a = a + {self._key()} where {where}{returning}",
-            lambda: f"update gen_dml set id = id + {self._key() * 20} where {where}",
-            lambda: f"update gen_dml set id = {self._key()}, b = b || 'x' where {where}{returning}",
+            # One row: with several, whether keys collide on the way depends on the order of the scan.
+            lambda: f"update gen_dml set id = id + {self._key() * 20} where id = {self._key()}",
+            lambda: f"update gen_dml set id = {self._key()}, b = b || 'x' where id = {self._key()}{returning}",
             lambda: f"delete from gen_dml where {where}{returning}",
             lambda: "select * from gen_dml order by id",
             lambda: f"select id, a, b from gen_dml where {where} order by a desc, id limit 5",

@@ -569,8 +569,8 @@ static struct status nullif(struct analyzer *a, const struct ast_expr *in, struc
     TRY(analyze_expr(a, in->compare.left, &left));
     TRY(analyze_expr(a, in->compare.right, &right));
     TRY(equality(a, left, right, in->location, &eq));
-    if (left->type == TYPE_UNKNOWN) {
-        left = eq->args[0]; /* A literal has taken its type from the comparison. */
+    if (left->type == TYPE_UNKNOWN || left->type == TYPE_VARCHAR) {
+        left = eq->args[0]; /* The type of the comparison: text, or what a literal has become. */
     }
     e = analyze_new(a, EXPR_NULLIF, left->type, in->location, 3);
     if (e == NULL) {

@@ -105,19 +105,23 @@ MAYYIELD static struct status insert_new(struct modify *m, struct bytes key)
 
 /* A command must not change the same row twice: 21000. Keys are remembered by hash; equal hashes of
  * different keys are a false alarm in 1 of 2^64 pairs. */
-static struct status remember(struct modify *m, struct bytes key)
+static struct status check_untouched(struct modify *m, struct bytes key)
 {
-    const uint64_t hash = hash64(key, 0);
     struct status st = OK;
 
-    if (map_get(&m->touched, hash) == NULL) {
-        return map_put(&m->touched, hash, m);
+    if (map_get(&m->touched, hash64(key, 0)) == NULL) {
+        return OK;
     }
     st = sql_error_set(m->x->err, m->x->arena, "21000", -1,
                        "ON CONFLICT DO UPDATE command cannot affect row a second time");
     m->x->err->hint = "Ensure that no rows proposed for insertion within the same command have "
                       "duplicate constrained values.";
     return st;
+}
+
+static struct status remember(struct modify *m, struct bytes key)
+{
+    return map_put(&m->touched, hash64(key, 0), m);
 }
 
 /* Old row and excluded row into the inputs of a program, then the program. */
@@ -145,15 +149,16 @@ MAYYIELD static struct status update_conflict(struct modify *m, struct bytes key
             return exec__no_memory();
         }
     }
-    TRY(remember(m, key));
+    TRY(check_untouched(m, key));
     TRY(row_decode(l, key, value, NULL, m->x->arena, m->old, m->old_nulls));
     if (m->plan->conflict_where != NULL) {
         TRY(run_conflict(m, &m->where));
         if (!program_is_true(&m->where)) {
             *changed = false;
-            return OK;
+            return OK; /* Left alone: the command may meet it again. */
         }
     }
+    TRY(remember(m, key));
     TRY(run_conflict(m, &m->sets));
     memcpy(m->row, m->old, n * sizeof(*m->row));
     memcpy(m->row_nulls, m->old_nulls, n);

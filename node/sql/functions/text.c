@@ -408,7 +408,7 @@ bool text_chr(struct eval *e, int64_t code, struct bytes *out)
         return eval_fail(e, "54000", "null character not permitted");
     }
     if (code < 0) {
-        return eval_fail(e, "54000", "character number must be positive");
+        return eval_fail(e, "22023", "character number must be positive");
     }
     if (c > 0x10FFFF || (c >= 0xD800 && c <= 0xDFFF)) {
         return eval_fail(e, "54000", "requested character too large for encoding: %u", c);
@@ -526,7 +526,7 @@ static int like_step(struct bytes *s, struct bytes *p)
     return 1;
 }
 
-/* 1, 0, or -1 for a pattern that ends in its escape character. */
+/* 1, 0, or -1 when a character meets the escape character that ends the pattern. */
 static int like_match(struct bytes s, struct bytes p)
 {
     struct bytes retry_s = BYTES_EMPTY;
@@ -542,7 +542,7 @@ static int like_match(struct bytes s, struct bytes p)
             continue;
         }
         if (s.len == 0) {
-            return p.len == 0 ? 1 : p.len == 1 && p.ptr[0] == '\\' ? -1 : 0;
+            return p.len == 0;
         }
         if (p.len > 0) {
             const int step = like_step(&s, &p);
