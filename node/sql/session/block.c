@@ -101,6 +101,7 @@ static void finish(struct session *s)
     b->single = false;
     b->told_write = false;
     b->commit_failed = false;
+    b->unrepeatable = false;
     hold(s, false);
 }
 
@@ -254,7 +255,8 @@ bool block__restart(struct session *s)
 {
     struct block *b = &s->block;
 
-    if (b->state != BLOCK_IMPLICIT || !b->marked || !s->sink->rewind(s->sink, b->mark)) {
+    if (b->state != BLOCK_IMPLICIT || !b->marked || b->unrepeatable ||
+        !s->sink->rewind(s->sink, b->mark)) {
         return false;
     }
     end_runs(s);

@@ -19,6 +19,7 @@
 #include "node/sql/session/session_internal.h"
 
 #define PREPARED_ARENA_MAX ((size_t)64 << 20)
+#define REFRESH_TRIES_MAX  10u
 
 struct prepared *prepared__acquire(struct prepared *p)
 {
@@ -371,15 +372,13 @@ static bool same_columns(const struct statement *a, const struct statement *b)
            memcmp(a->params, b->params, a->params_count * sizeof(*a->params)) == 0;
 }
 
-struct status prepared__refresh(struct session *s, struct prepared *p, struct sql_error *err)
+/* Compiles once more and puts it in the place of what there is. */
+static MAYYIELD struct status recompile(struct session *s, struct prepared *p,
+                                        struct sql_error *err)
 {
     struct statement *fresh = NULL;
-    struct status st = OK;
+    struct status st = compile(s, p, err, &fresh);
 
-    if (is_valid(s, p)) {
-        return OK;
-    }
-    st = compile(s, p, err, &fresh);
     TRY(st);
     if (!same_columns(p->stmt, fresh)) {
         statement_release(fresh);
@@ -391,6 +390,23 @@ struct status prepared__refresh(struct session *s, struct prepared *p, struct sq
     statement_release(p->stmt);
     p->stmt = fresh;
     return OK;
+}
+
+/* p is shared: while we renew or compile, another session may put a statement there that is good for
+ * itself only (compiled against tables that it has not committed). So we look again after each wait,
+ * and return in the same stretch in which p->stmt was found valid for us. */
+struct status prepared__refresh(struct session *s, struct prepared *p, struct sql_error *err)
+{
+    for (uint32_t tries = 0; tries < REFRESH_TRIES_MAX; tries++) {
+        if (p->stmt == NULL || p->stmt->cls == STATEMENT_DDL || statement_still_valid(p->stmt)) {
+            return OK;
+        }
+        (void)is_valid(s, p); /* Renews. */
+        if (!statement_still_valid(p->stmt)) {
+            TRY(recompile(s, p, err));
+        }
+    }
+    return FAIL(STATUS_TXN_RETRY, "tables keep changing under the statement");
 }
 
 const struct row_desc *prepared__rows(const struct prepared *p)

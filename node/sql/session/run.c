@@ -71,18 +71,24 @@ static bool needs_txn(const struct statement *stmt)
     return stmt->cls == STATEMENT_WRITE || stmt->tables_count > 0;
 }
 
-static struct status start(struct session *s, struct portal *p, struct sql_error *err)
+/* *held: the statement that runs, with a reference: the prepared one may get another while we wait. */
+static MAYYIELD struct status start(struct session *s, struct portal *p, struct sql_error *err,
+                                    struct statement **held)
 {
-    struct statement *stmt = p->p->stmt;
     struct statement_context ctx = {.view = &p->view, .params = p->params, .param_nulls = p->nulls};
+    struct statement *stmt = NULL;
 
+    TRY(prepared__refresh(s, p->p, err));
+    stmt = p->p->stmt;
     TRY(check_allowed(s, stmt, err));
     if (needs_txn(stmt)) {
         TRY(block__txn(s, &ctx.txn));
     }
     session__fill_view(s, &p->view);
     arena_reset(&p->run_arena);
-    return statement_begin(stmt, &ctx, &p->run_arena, err, &p->run);
+    TRY(statement_begin(stmt, &ctx, &p->run_arena, err, &p->run));
+    *held = statement_acquire(stmt);
+    return OK;
 }
 
 /* A portal that ran through: queries have no more rows, anything else cannot run twice. */
@@ -95,22 +101,15 @@ static struct status run_again(struct session *s, struct portal *p, struct sql_e
     return OK;
 }
 
-static MAYYIELD struct status run_statement(struct session *s, struct portal *p, uint64_t rows_max,
-                                            bool begin, struct sql_error *err)
+/* Fetches from a run that has begun, and tells how it ended. */
+static MAYYIELD struct status fetch(struct session *s, struct portal *p, struct statement *stmt,
+                                    uint64_t rows_max, struct sql_error *err)
 {
-    struct statement *stmt = p->p->stmt;
     struct row_sink *sink = s->sink;
-    uint64_t rows_before = 0;
+    const uint64_t rows_before = statement_rows(p->run);
     uint64_t rows = 0;
     bool done = false;
 
-    if (p->run == NULL) {
-        TRY(start(s, p, err));
-        if (begin && stmt->has_rows) {
-            TRY(sink->begin(sink, &stmt->rows));
-        }
-    }
-    rows_before = statement_rows(p->run);
     TRY(statement_fetch(p->run, rows_max, sink, err, &done));
     if (!done) {
         sink->done(sink, NULL);
@@ -125,6 +124,26 @@ static MAYYIELD struct status run_statement(struct session *s, struct portal *p,
     }
     sink->done(sink, statement_tag(stmt, rows, &s->scratch));
     return OK;
+}
+
+static MAYYIELD struct status run_statement(struct session *s, struct portal *p, uint64_t rows_max,
+                                            bool begin, struct sql_error *err)
+{
+    struct statement *stmt = NULL;
+    struct status st = OK;
+
+    if (p->run == NULL) {
+        TRY(start(s, p, err, &stmt));
+        if (begin && stmt->has_rows) {
+            TRY_OUT(s->sink->begin(s->sink, &stmt->rows));
+        }
+    } else {
+        stmt = statement_acquire(p->p->stmt);
+    }
+    st = fetch(s, p, stmt, rows_max, err);
+out:
+    statement_release(stmt);
+    return st;
 }
 
 static void ddl_notice(void *ctx, const char *sqlstate, const char *message)
@@ -200,7 +219,7 @@ struct status run__portal(struct session *s, struct portal *p, uint64_t rows_max
 
 struct status run__inner(struct session *s, struct run_inner *r, struct sql_error *err)
 {
-    struct statement *stmt = r->p->stmt;
+    struct statement *stmt = NULL;
     struct sql_view view;
     struct statement_context ctx = {.view = &view, .params = r->params, .param_nulls = r->nulls};
     struct statement_run *run = NULL;
@@ -208,10 +227,13 @@ struct status run__inner(struct session *s, struct run_inner *r, struct sql_erro
     struct arena arena;
     bool done = false;
 
+    TRY(prepared__refresh(s, r->p, err));
+    stmt = r->p->stmt;
     TRY(check_allowed(s, stmt, err));
     if (needs_txn(stmt)) {
         TRY(block__txn(s, &ctx.txn));
     }
+    (void)statement_acquire(stmt);
     session__fill_view(s, &view);
     arena_init(&arena, SESSION_ARENA_MAX);
     st = statement_begin(stmt, &ctx, &arena, err, &run);
@@ -230,6 +252,7 @@ struct status run__inner(struct session *s, struct run_inner *r, struct sql_erro
         st.msg = err->message;
     }
     statement_end(run);
+    statement_release(stmt);
     arena_deinit(&arena);
     return st;
 }

@@ -105,6 +105,7 @@ struct block {
     bool single;     /* Implicit, and no second statement is to come. */
     bool told_write; /* The sink holds the tag of a write. */
     bool commit_failed;
+    bool unrepeatable; /* PREPARE and its like ran: they cannot be taken back. */
     bool marked;
     uint64_t mark;    /* Of the sink, where the transaction started. */
     int64_t start_us; /* now() */
@@ -184,7 +185,8 @@ MAYYIELD NODISCARD struct status prepared__from_ast(struct session *s, struct as
                                                     struct bytes text, const oid *types,
                                                     uint16_t types_count, struct prepared *parent,
                                                     struct sql_error *err, struct prepared **out);
-/* Compiles again when the schema has changed. Errors also: 0A000 when the columns are others now. */
+/* Renews leases, compiles again when the schema has changed. Afterwards, and until the next yield,
+ * p->stmt may be used by this session. Errors also: 0A000 when the columns are others now. */
 MAYYIELD NODISCARD struct status prepared__refresh(struct session *s, struct prepared *p,
                                                    struct sql_error *err);
 NOYIELD struct prepared *prepared__acquire(struct prepared *p);

@@ -31,6 +31,27 @@ static const struct row_desc *make_rows(struct arena *arena, const char *const *
     return d;
 }
 
+/* Columns of a statement that may go away before the EXECUTE that shows them. */
+static const struct row_desc *copy_rows(struct arena *arena, const struct row_desc *rows)
+{
+    struct row_desc *d = ARENA_NEW(arena, struct row_desc);
+    struct row_column *columns =
+        rows == NULL ? NULL : ARENA_ARRAY(arena, struct row_column, rows->count);
+
+    if (d == NULL || columns == NULL) {
+        return NULL;
+    }
+    for (uint16_t i = 0; i < rows->count; i++) {
+        columns[i] = rows->columns[i];
+        columns[i].name = arena_strdup(arena, rows->columns[i].name);
+        if (columns[i].name == NULL) {
+            return NULL;
+        }
+    }
+    *d = (struct row_desc){columns, rows->count};
+    return d;
+}
+
 static bool is_show_all(const struct ast_show *show)
 {
     return strcmp(show->name, "all") == 0;
@@ -52,7 +73,7 @@ const struct row_desc *utility__rows(struct session *s, const struct ast_stmt *a
     }
     if (ast->kind == AST_STMT_EXECUTE) {
         n = session__find_statement(s, ast->execute->name);
-        return n == NULL ? NULL : prepared__rows(n->p);
+        return n == NULL ? NULL : copy_rows(arena, prepared__rows(n->p));
     }
     return NULL;
 }
@@ -426,6 +447,20 @@ static MAYYIELD struct status execute_utility(struct session *s, struct portal *
     return st;
 }
 
+/* The client was told columns when it sent EXECUTE through Parse: are they still those? */
+static bool same_rows(const struct row_desc *told, const struct row_desc *now)
+{
+    if (told == NULL || now == NULL || told->count != now->count) {
+        return told == now;
+    }
+    for (uint16_t i = 0; i < now->count; i++) {
+        if (told->columns[i].type != now->columns[i].type) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static MAYYIELD struct status execute(struct session *s, struct portal *p, bool begin,
                                       struct sql_error *err)
 {
@@ -452,6 +487,12 @@ static MAYYIELD struct status execute(struct session *s, struct portal *p, bool 
     }
     if (run.p->stmt->cls == STATEMENT_DDL) {
         st = sql_error_unsupported(err, &s->scratch, -1, "EXECUTE of a prepared DDL statement");
+        goto out;
+    }
+    if (!begin && !same_rows(p->p->utility_rows, prepared__rows(run.p))) {
+        st =
+            sql_error_set(err, &s->scratch, "0A000", -1, "cached plan must not change result type");
+        err->routine = "RevalidateCachedQuery";
         goto out;
     }
     c.types = run.p->stmt->params;
@@ -575,12 +616,15 @@ static MAYYIELD struct status run_plain(struct session *s, struct prepared *p,
         *tag = set_tag(ast->set);
         return set(s, ast->set, err);
     case AST_STMT_DISCARD:
+        s->block.unrepeatable = true;
         *tag = discard_tag(ast->discard);
         return discard(s, ast->discard, err);
     case AST_STMT_PREPARE:
+        s->block.unrepeatable = true;
         *tag = "PREPARE";
         return prepare(s, p, err);
     case AST_STMT_DEALLOCATE:
+        s->block.unrepeatable = true;
         *tag = ast->deallocate->name == NULL ? "DEALLOCATE ALL" : "DEALLOCATE";
         return deallocate(s, ast->deallocate, err);
     case AST_STMT_TRUNCATE:

@@ -238,6 +238,7 @@ struct status statement_begin(struct statement *s, const struct statement_contex
     **out = (struct statement_run){.s = statement_acquire(s), .ctx = *ctx, .arena = arena};
     if (s->tables_count > 0) {
         INVARIANT(ctx->txn != NULL);
+        INVARIANT(statement_still_valid(s)); /* The session has looked, for itself. */
         txn_limit_commit_ts(ctx->txn, s->tables[0]->valid_until);
     }
     return OK;

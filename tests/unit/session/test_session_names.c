@@ -150,7 +150,68 @@ SESSION_TEST(execute_evaluates_its_arguments)
     EXPECT_STREQ("(text) 'a' SELECT 1", query(r, "select * from t"));
 }
 
+/* EXECUTE through Parse shows the columns of what it names; that may go away or change. */
+SESSION_TEST(execute_survives_what_happens_to_its_statement)
+{
+    struct session_description d;
+
+    EXPECT_STREQ("PREPARE", query(r, "prepare p as select 1"));
+    EXPECT_TRUE(parse(r, "e", "execute p"));
+    EXPECT_STREQ("DEALLOCATE", query(r, "deallocate p"));
+    EXPECT_TRUE(session_describe_statement(r->s, "e", &d, &r->sink));
+    EXPECT_STREQ("?column?", d.rows.columns[0].name);
+    EXPECT_TRUE(bind_(r, "", "e", NULL));
+    EXPECT_FALSE(session_execute(r->s, "", 0, &r->sink));
+    EXPECT_STREQ("26000!", hear(r));
+    EXPECT_STREQ("PREPARE", query(r, "prepare p as select 1, 2"));
+    EXPECT_TRUE(bind_(r, "", "e", NULL));
+    EXPECT_FALSE(session_execute(r->s, "", 0, &r->sink));
+    EXPECT_STREQ("0A000!", hear(r));
+    EXPECT_STREQ("DEALLOCATE PREPARE", query(r, "deallocate p; prepare p as select 3"));
+    EXPECT_TRUE(bind_(r, "", "e", NULL));
+    r->type = TYPE_INT4;
+    EXPECT_TRUE(session_execute(r->s, "", 0, &r->sink));
+    EXPECT_STREQ("3 SELECT 1", hear(r));
+}
+
+/* PREPARE cannot be taken back, so what ran with it is not run again. */
+SESSION_TEST(prepare_is_not_repeated)
+{
+    r->kv.fail_commit = STATUS_TXN_RETRY;
+    r->kv.fail_commits = 1;
+    EXPECT_STREQ("40001!", query(r, "prepare p as select 1; insert into t values ('a')"));
+    EXPECT_STREQ("(?column?) 1 SELECT 1", query(r, "execute p"));
+}
+
 /* ---- after a change of the schema ---- */
+
+/* Two sessions share one compiled statement; one of them sees a table that the other must not use. */
+SESSION_TEST(shared_statement_is_checked_for_each_session)
+{
+    const struct session_options options = {.user = "u", .database = "d", .backend_pid = 8};
+    struct session *mine = r->s;
+    struct session *other = NULL;
+
+    EXPECT_OK(session_create(r->sql, &options, &other));
+    EXPECT_TRUE(parse(r, "s", "insert into t values ($1)"));
+    r->s = other;
+    EXPECT_TRUE(parse(r, "s", "insert into t values ($1)"));
+    EXPECT_TRUE(bind_(r, "", "s", "theirs")); /* Bound, not run yet. */
+    r->s = mine;
+    EXPECT_STREQ("BEGIN DROP TABLE CREATE TABLE",
+                 query(r, "begin; drop table t; create table t (a text)"));
+    EXPECT_TRUE(bind_(r, "", "s", "mine")); /* Compiles against the private table. */
+    EXPECT_TRUE(session_execute(r->s, "", 0, &r->sink));
+    EXPECT_STREQ("INSERT 0 1", hear(r));
+    r->s = other;
+    EXPECT_TRUE(session_execute(r->s, "", 0, &r->sink));
+    EXPECT_STREQ("[INSERT 0 1]", hear(r));
+    EXPECT_STREQ("INSERT 0 1", sync_(r));
+    session_destroy(other);
+    r->s = mine;
+    EXPECT_STREQ("ROLLBACK", query(r, "rollback"));
+    EXPECT_STREQ("(text) 'theirs' SELECT 1", query(r, "select * from t"));
+}
 
 SESSION_TEST(statement_survives_the_end_of_its_lease)
 {
