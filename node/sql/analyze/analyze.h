@@ -46,6 +46,17 @@ struct analyzer {
     bool in_agg;
 };
 
+static inline struct status analyze_no_memory(void)
+{
+    return FAIL(STATUS_MEMORY, "no memory to analyse a statement");
+}
+
+static inline struct status analyze_unsupported(struct analyzer *a, int32_t position,
+                                                const char *feature)
+{
+    return sql_error_unsupported(a->err, a->arena, position, feature);
+}
+
 /* ---- expr.c ------------------------------------------------------------------------------------ */
 
 NOYIELD NODISCARD struct status analyze_expr(struct analyzer *a, const struct ast_expr *in,
@@ -56,9 +67,6 @@ NOYIELD NODISCARD struct status analyze_condition(struct analyzer *a, const stru
 NOYIELD struct expr *analyze_new(struct analyzer *a, enum expr_kind kind, oid type,
                                  int32_t position, uint32_t args_count);
 NOYIELD int32_t analyze_position(const struct expr *e);
-NOYIELD struct status analyze_no_memory(void);
-NOYIELD struct status analyze_unsupported(struct analyzer *a, int32_t position,
-                                          const char *feature);
 NOYIELD NODISCARD struct status analyze_call(struct analyzer *a, const struct func_impl *f,
                                              struct expr *const *args, uint32_t count,
                                              int32_t position, struct expr **out);

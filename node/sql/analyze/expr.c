@@ -5,16 +5,6 @@
 
 #include "node/sql/analyze/analyze.h"
 
-struct status analyze_no_memory(void)
-{
-    return FAIL(STATUS_MEMORY, "no memory to analyse a statement");
-}
-
-struct status analyze_unsupported(struct analyzer *a, int32_t position, const char *feature)
-{
-    return sql_error_unsupported(a->err, a->arena, position, feature);
-}
-
 struct expr *analyze_new(struct analyzer *a, enum expr_kind kind, oid type, int32_t position,
                          uint32_t args_count)
 {

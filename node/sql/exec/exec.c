@@ -13,11 +13,6 @@
 #include "node/runtime/fiber.h"
 #include "node/sql/exec/exec_internal.h"
 
-struct status exec__no_memory(void)
-{
-    return FAIL(STATUS_MEMORY, "no memory for the execution of a statement");
-}
-
 struct status exec__failed(struct exec *x)
 {
     const struct status st = x->eval.st;
@@ -180,8 +175,8 @@ struct status exec_open(const struct plan *plan, const struct exec_context *ctx,
     return OK;
 }
 
-MAYYIELD static struct status send_row(struct exec *x, const struct program_run *r,
-                                       struct row_sink *sink)
+MAYYIELD MAYYIELD static struct status send_row(struct exec *x, const struct program_run *r,
+                                                struct row_sink *sink)
 {
     struct row_block block = {.rows = 1};
 

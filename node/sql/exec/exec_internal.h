@@ -72,7 +72,10 @@ NOYIELD struct status exec__failed(struct exec *x);
 /* Evaluates a row of inputs that stands in r->vals, with results in `arena`. */
 NOYIELD NODISCARD struct status exec__scalar(struct exec *x, struct program_run *r,
                                              struct arena *arena);
-NOYIELD NODISCARD struct status exec__no_memory(void);
+static inline struct status exec__no_memory(void)
+{
+    return FAIL(STATUS_MEMORY, "no memory for the execution of a statement");
+}
 /* A child arena that is freed with the execution's. Errors: STATUS_MEMORY. */
 NOYIELD NODISCARD struct status exec__child_arena(struct exec *x, size_t limit, struct arena **out);
 /* 53200 when a child arena is at its limit; otherwise the status itself. */

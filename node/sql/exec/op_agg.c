@@ -188,14 +188,19 @@ static struct status consume_row(struct op_agg *s, const struct batch *b, uint32
     for (uint16_t i = 0; i < p->items_count; i++) {
         const struct plan_agg_item *it = &p->items[i];
         const struct vec *v = it->column < 0 ? NULL : &b->cols[it->column];
+        union datum d = {.bytes = {NULL, 0}};
 
         if (it->filter >= 0 && (vec_is_null(&b->cols[it->filter], row) ||
                                 vec_get(&b->cols[it->filter], row).i64 == 0)) {
             continue;
         }
-        if (v == NULL || !vec_is_null(v, row)) {
-            TRY(step(s, &g->states[i], it, v == NULL ? (union datum){.i64 = 0} : vec_get(v, row)));
+        if (v != NULL && vec_is_null(v, row)) {
+            continue;
         }
+        if (v != NULL) {
+            d = vec_get(v, row);
+        }
+        TRY(step(s, &g->states[i], it, d));
     }
     return OK;
 }

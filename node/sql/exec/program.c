@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "node/base/invariant.h"
 #include "node/sql/exec/exec_internal.h"
 
 static bool out_of_memory(struct eval *e)
@@ -21,6 +22,7 @@ static bool call(const struct step *s, struct program_run *r, struct eval *e, ui
     uint8_t nulls[FUNC_ARGS_MAX];
     bool any_null = false;
 
+    DCHECK(f->nargs <= FUNC_ARGS_MAX);
     for (uint32_t i = 0; i < f->nargs; i++) {
         args[i] = r->vals[regs[i]];
         nulls[i] = r->nulls[regs[i]];

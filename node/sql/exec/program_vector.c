@@ -110,6 +110,7 @@ static bool call_row(const struct func_impl *f, struct eval *e, const struct vec
     union datum result = {.bytes = {NULL, 0}};
     uint8_t null = 0;
 
+    DCHECK(f->nargs <= FUNC_ARGS_MAX);
     for (uint32_t i = 0; i < f->nargs; i++) {
         values[i] = vec_get(args[i], row);
         nulls[i] = vec_is_null(args[i], row);
@@ -132,6 +133,7 @@ static bool vector_call(const struct step *st, struct vector_state *s)
                                              s->r->regs[st->c]};
     struct vec *out = fresh(s, st->dst);
 
+    DCHECK(f->nargs <= FUNC_ARGS_MAX);
     if (f->strict != NULL && !merge_nulls(args, f->nargs, s->rows, out)) {
         return true;
     }

@@ -622,11 +622,12 @@ static struct status plan_write(struct plan_builder *b, const struct query *q, s
 /* ---- entry ------------------------------------------------------------------------------------- */
 
 /* LIMIT that cannot cut a result of one row. */
-static bool limit_allows_one(const struct query *q)
+static bool limit_allows_one(struct plan_builder *b, const struct query *q)
 {
-    return q->offset == NULL &&
-           (q->limit == NULL || (q->limit->kind == EXPR_CONST && !q->limit->constant.null &&
-                                 q->limit->constant.value.i64 >= 1));
+    const struct expr *e = q->limit == NULL ? NULL : plan_fold(b->scratch, q->limit);
+
+    return q->offset == NULL && (e == NULL || (e->kind == EXPR_CONST && !e->constant.null &&
+                                               e->constant.value.i64 >= 1));
 }
 
 /* SELECT of one row by its whole key? *is: plan filled. */
@@ -642,7 +643,7 @@ static struct status point_select(struct plan_builder *b, const struct query *q,
 
     *is = false;
     if (q->rels_count != 1 || q->rels[0].kind != QUERY_REL_TABLE || q->aggregates ||
-        !limit_allows_one(q)) {
+        !limit_allows_one(b, q)) {
         return OK;
     }
     TRY(layout_of(b, q->rels[0].table, &l));

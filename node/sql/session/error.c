@@ -29,8 +29,8 @@ static void error_init(struct sql_error *err, const char *sqlstate, int32_t posi
     memcpy(err->sqlstate, sqlstate, sizeof(err->sqlstate));
 }
 
-struct status sql_error_set(struct sql_error *err, struct arena *arena, const char *sqlstate,
-                            int32_t position, const char *fmt, ...)
+void sql_error_fill(struct sql_error *err, struct arena *arena, const char *sqlstate,
+                    int32_t position, const char *fmt, ...)
 {
     char *text = NULL;
     va_list args;
@@ -51,13 +51,6 @@ struct status sql_error_set(struct sql_error *err, struct arena *arena, const ch
     }
     error_init(err, sqlstate, position,
                text == NULL ? "out of memory" : text); /* An error about memory needs none. */
-    return FAIL(STATUS_SQL_ERROR, err->message);
-}
-
-struct status sql_error_unsupported(struct sql_error *err, struct arena *arena, int32_t position,
-                                    const char *feature)
-{
-    return sql_error_set(err, arena, "0A000", position, "%s is not supported yet", feature);
 }
 
 void sql_error_from_status(struct sql_error *err, struct arena *arena, struct status st)

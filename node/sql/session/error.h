@@ -34,12 +34,15 @@ struct sql_error {
     int32_t position; /* Byte offset into the statement's text, -1: none. */
 };
 
-/* Fills err (message formatted into the arena) and returns STATUS_SQL_ERROR with that message. */
-NOYIELD struct status sql_error_set(struct sql_error *err, struct arena *arena,
-                                    const char *sqlstate, int32_t position, const char *fmt, ...)
-    PRINTF_LIKE(5, 6);
+/* Fills err; the message is formatted into the arena. */
+NOYIELD void sql_error_fill(struct sql_error *err, struct arena *arena, const char *sqlstate,
+                            int32_t position, const char *fmt, ...) PRINTF_LIKE(5, 6);
+/* The same, and is STATUS_SQL_ERROR with that message and the place of the call:
+ * sql_error_set(err, arena, sqlstate, position, fmt, ...) */
+#define sql_error_set(err_, ...) \
+    (sql_error_fill((err_), __VA_ARGS__), FAIL(STATUS_SQL_ERROR, (err_)->message))
 /* 0A000 with the name of the feature: "<feature> is not supported yet". */
-NOYIELD struct status sql_error_unsupported(struct sql_error *err, struct arena *arena,
-                                            int32_t position, const char *feature);
+#define sql_error_unsupported(err_, arena_, position_, feature_) \
+    sql_error_set((err_), (arena_), "0A000", (position_), "%s is not supported yet", (feature_))
 /* An sql_error for any status that did not come with one. */
 NOYIELD void sql_error_from_status(struct sql_error *err, struct arena *arena, struct status st);

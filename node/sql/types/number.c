@@ -188,12 +188,12 @@ size_t int64_text(int64_t v, char *out)
     return at;
 }
 
-/* Digits (no point, no trailing zeros) and decimal exponent of |v|; shortest that reads back. */
+/* Digits (no point, no trailing zeros) and decimal exponent of v > 0; shortest that reads back. */
 static size_t shortest_digits(double v, char digits[20], int *exponent)
 {
-    char text[40];
+    char text[40] = "";
+    const char *e = NULL;
     size_t n = 0;
-    const char *p = text;
 
     for (int precision = v < 2.2250738585072014e-308 ? 1 : 15; precision <= 17; precision++) {
         (void)snprintf(text, sizeof(text), "%.*e", precision - 1, v);
@@ -201,12 +201,13 @@ static size_t shortest_digits(double v, char digits[20], int *exponent)
             break;
         }
     }
-    for (; *p != 'e'; p++) {
+    e = strchr(text, 'e');
+    *exponent = e == NULL ? 0 : (int)strtol(e + 1, NULL, 10);
+    for (const char *p = text; p != e && *p != '\0'; p++) {
         if (*p != '.') {
             digits[n++] = *p;
         }
     }
-    *exponent = (int)strtol(p + 1, NULL, 10);
     while (n > 1 && digits[n - 1] == '0') {
         n--;
     }
@@ -259,7 +260,7 @@ static size_t copy_word(char *out, const char *word)
 
 size_t float8_text(double v, int32_t extra_float_digits, char out[TYPE_OUT_SIZE])
 {
-    char digits[20];
+    char digits[20] = "0";
     int exponent = 0;
     size_t at = 0;
     size_t n = 0;

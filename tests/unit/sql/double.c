@@ -536,6 +536,11 @@ static struct status run_in_txn(struct db *db, struct statement *s,
     return st;
 }
 
+static void keep(struct db *db, const char **text)
+{
+    *text = *text == NULL ? NULL : arena_strdup(&db->arena, *text);
+}
+
 static struct status execute(struct db *db, struct statement *s, uint32_t count,
                              const char *const *values, struct text_sink *sink, uint64_t *rows)
 {
@@ -558,7 +563,10 @@ static struct status execute(struct db *db, struct statement *s, uint32_t count,
 out:
     if (st.code == STATUS_SQL_ERROR && db->err.message != NULL) { /* The arena goes away. */
         db->err.message = arena_strdup(&db->arena, db->err.message);
-        db->err.detail = db->err.detail == NULL ? NULL : arena_strdup(&db->arena, db->err.detail);
+        keep(db, &db->err.detail);
+        keep(db, &db->err.table);
+        keep(db, &db->err.column);
+        keep(db, &db->err.constraint);
     }
     arena_deinit(&arena);
     return st;
