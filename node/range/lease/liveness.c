@@ -30,6 +30,7 @@
 struct peer {
     store_id store;
     bool asked;          /* We want its support. */
+    uint64_t ask_epoch;  /* Of our requests to it: above `epoch` after a withdrawal of its. */
     uint64_t from_epoch; /* Of our requests that it supports; 0: none. */
     struct hts from_expiration;
     bool from_live;            /* It had not run out when we looked last. */
@@ -49,7 +50,8 @@ struct queued_msg {
 
 struct liveness {
     struct liveness_options o;
-    uint64_t epoch;           /* Of our requests. */
+    uint64_t epoch;           /* Of the requests of this life, before any withdrawal. */
+    uint64_t max_epoch;       /* Highest that any request carried: the next life starts above. */
     struct hts max_requested; /* In the record. */
     struct hts durable_requested;
     struct hts max_withdrawn;
@@ -126,7 +128,7 @@ static void queue_msg(struct liveness *l, struct liveness_msg m)
 static struct status encode_record(const struct liveness *l, struct buf *out)
 {
     TRY(buf_append_u8(out, RECORD_FORMAT));
-    TRY(buf_append_varint(out, l->epoch));
+    TRY(buf_append_varint(out, l->max_epoch));
     TRY(buf_append_varint(out, l->max_requested.wall));
     TRY(buf_append_varint(out, l->max_withdrawn.wall));
     TRY(buf_append_varint(out, l->max_expiration.wall));
@@ -145,7 +147,7 @@ static struct status decode_record(struct liveness *l, struct bytes record)
     const uint8_t format = read_u8(&r);
     uint64_t count = 0;
 
-    l->epoch = read_varint(&r);
+    l->max_epoch = read_varint(&r);
     l->max_requested.wall = read_varint(&r);
     l->max_withdrawn.wall = read_varint(&r);
     l->max_expiration.wall = read_varint(&r);
@@ -193,7 +195,7 @@ struct status liveness_create(const struct liveness_options *o, struct bytes rec
         TRY_OUT(decode_record(l, record));
         *wait_until_out = l->max_requested;
     }
-    l->epoch++; /* Durable with the first record, before any request uses it. */
+    l->epoch = ++l->max_epoch; /* Durable with the first record, before any request uses it. */
     l->durable_clock_bound = l->clock_bound;
     l->version = 1;
     l->last_tick = now;
@@ -233,6 +235,7 @@ struct status liveness_add_peer(struct liveness *l, store_id store)
     }
     if (!p->asked) {
         p->asked = true;
+        p->ask_epoch = l->epoch;
         l->next_heartbeat = hts_min(l->next_heartbeat, l->last_tick);
     }
     return OK;
@@ -251,7 +254,7 @@ static void send_heartbeats(struct liveness *l, struct hts now)
         if (l->peers[i].asked) {
             queue_msg(l, (struct liveness_msg){.from = l->o.self,
                                                .to = l->peers[i].store,
-                                               .epoch = l->epoch,
+                                               .epoch = l->peers[i].ask_epoch,
                                                .expiration = until});
         }
     }
@@ -344,21 +347,23 @@ static void receive_response(struct liveness *l, const struct liveness_msg *m, s
 {
     struct peer *p = find_peer(l, m->from);
 
-    if (p == NULL || m->epoch < l->epoch) {
+    if (p == NULL || m->epoch < p->ask_epoch) {
         return;
     }
-    if (m->epoch > l->epoch) {
-        /* Our support was withdrawn. Everybody's support of the old epoch is given up with it. */
-        l->epoch = m->epoch;
+    if (m->epoch > p->ask_epoch) {
+        /* It withdrew. Only its own epoch moves on: the promises of the others still bind them, and
+         * our leases may rest on them until they run out. */
+        p->ask_epoch = m->epoch;
+        p->from_epoch = 0;
+        p->from_expiration = HTS_ZERO;
+        p->changed = true;
+        l->max_epoch = m->epoch > l->max_epoch ? m->epoch : l->max_epoch;
         bump_version(l);
         l->next_heartbeat = HTS_ZERO;
-        for (uint32_t i = 0; i < l->peers_count; i++) {
-            l->peers[i].changed = l->peers[i].changed || l->peers[i].from_epoch != 0;
-        }
         return;
     }
-    if (p->from_epoch != l->epoch) {
-        p->from_epoch = l->epoch;
+    if (p->from_epoch != p->ask_epoch) {
+        p->from_epoch = p->ask_epoch;
         p->from_expiration = HTS_ZERO;
         p->changed = true;
     }
@@ -478,7 +483,7 @@ void liveness_support_from(const struct liveness *l, store_id peer, uint64_t *ep
     if (peer.v == l->o.self.v) {
         *epoch_out = l->epoch;
         *expiration_out = l->durable_requested;
-    } else if (p != NULL && p->from_epoch == l->epoch) {
+    } else if (p != NULL && p->from_epoch != 0) {
         *epoch_out = p->from_epoch;
         *expiration_out = p->from_expiration;
     }

@@ -6,8 +6,9 @@
  * leader leases stand on, so they are durable before they are spoken: like the Raft core this is a
  * pure state machine whose owner writes and sends what liveness_take() hands out.
  *
- * Epochs: a store's requests carry its epoch. A supporter whose promise has run out withdraws it by
- * moving on to the next epoch; the old one never returns.
+ * Epochs: a store's requests carry an epoch, its own for each peer: a supporter whose promise has run
+ * out withdraws it by moving on to the next epoch, and the requester follows with that peer alone. The
+ * others' promises still stand, and leases may rest on them. A restart starts above all epochs used.
  *
  * Units:   struct hts of the HLC; durations in ns.
  * Source:  protocol reference 3.2-3.4; store liveness of CockroachDB. Differs: of the extensions only
