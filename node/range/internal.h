@@ -32,10 +32,10 @@ struct snapshot_in;
 
 /* A command on its way. Freed when it has applied or can never. */
 struct proposal {
-    struct list link; /* Of the replica, ascending index. */
+    struct list link; /* Of the replica, in order of appending: term, then index. */
     uint64_t index;
     uint64_t term;
-    uint64_t applied_term;     /* Term of the entry that applied at `index`; 0: not yet. */
+    uint64_t applied_term;     /* Of the entry that took its place in the log; 0: none yet. */
     struct completion *waiter; /* NULL: nobody waits any more. */
     struct status *outcome;    /* Of the waiter. */
     bool answered;

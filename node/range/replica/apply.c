@@ -59,15 +59,24 @@ static struct status apply_command(struct replica *r, const struct raft_entry *e
     return OK;
 }
 
+/*
+ * Tells proposals which term applies at their index. Terms never fall along the log, so a proposal
+ * behind these entries but of a lower term was overwritten. Its index may not be reached for long:
+ * it would keep its latches and its place in front of what we propose in a later term.
+ */
 static void note_proposals(struct replica *r, const struct raft_entry *entries, uint32_t count)
 {
+    const struct raft_entry *last = &entries[count - 1];
+
     LIST_FOREACH(it, &r->proposals) {
         struct proposal *p = LIST_ENTRY(it, struct proposal, link);
 
-        if (p->index > entries[count - 1].index) {
-            break;
+        if (p->index > last->index && p->term >= last->term) {
+            break; /* So are all that follow: they were appended later. */
         }
-        if (p->index >= entries[0].index) {
+        if (p->index > last->index) {
+            p->applied_term = last->term;
+        } else if (p->index >= entries[0].index) {
             p->applied_term = entries[p->index - entries[0].index].term;
         }
     }
@@ -181,29 +190,29 @@ void apply__answer_committed(struct replica *r)
     LIST_FOREACH(it, &r->proposals) {
         struct proposal *p = LIST_ENTRY(it, struct proposal, link);
 
+        if (p->term != rs.term) {
+            continue; /* Of an earlier leadership. */
+        }
         if (p->index > rs.commit) {
             break;
         }
-        if (p->term == rs.term) {
-            answer(p, OK);
-        }
+        answer(p, OK);
     }
 }
 
 void apply__resolve_proposals(struct replica *r, uint64_t upto)
 {
-    while (!list_empty(&r->proposals)) {
-        struct proposal *p = LIST_ENTRY(r->proposals.next, struct proposal, link);
+    LIST_FOREACH(it, &r->proposals) {
+        struct proposal *p = LIST_ENTRY(it, struct proposal, link);
 
-        if (p->index > upto) {
-            return;
-        }
-        if (p->applied_term == 0) {
-            finish(r, p, FAIL(STATUS_AMBIGUOUS, "the outcome of the write is unknown"));
-        } else if (p->applied_term == p->term) {
-            finish(r, p, OK);
-        } else {
+        if (p->applied_term != 0 && p->applied_term != p->term) {
             finish(r, p, FAIL(STATUS_NOT_PROPOSED, "another leader overwrote the write"));
+        } else if (p->index > upto) {
+            return;
+        } else if (p->applied_term == 0) {
+            finish(r, p, FAIL(STATUS_AMBIGUOUS, "the outcome of the write is unknown"));
+        } else {
+            finish(r, p, OK);
         }
     }
 }

@@ -89,8 +89,9 @@ struct status proposal__wait(struct proposal *p, struct completion *c, const str
 {
     const struct status st = completion_wait(c, deadline_ns);
 
-    if (!status_ok(st)) {
-        /* Still under way: it will be freed when it applies. Nobody may touch our stack. */
+    if (!status_ok(st) && !c->done) {
+        /* Still under way: it will be freed when it applies. Nobody may touch our stack. When it was
+         * fired after all, between the end of our wait and now, p is gone and the outcome stands. */
         p->waiter = NULL;
         return FAIL(STATUS_AMBIGUOUS, "gave up waiting for a write; it may still commit");
     }
