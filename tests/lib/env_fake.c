@@ -25,7 +25,9 @@ struct fake_env {
     uint64_t wake_ns; /* UINT64_MAX: none. */
     struct rng rng;
     struct list jobs;
-    struct list worked; /* Jobs that have ended; their done() is held back. */
+    struct list worked; /* Jobs that have ended; done() not called yet. */
+    enum fake_hold hold;
+    uint32_t let_through;
     struct list streams;
     struct list listeners;
 };
@@ -33,7 +35,6 @@ struct fake_env {
 struct fake_world {
     uint64_t now_ns;
     bool hold_jobs;
-    bool hold_done;
     uint16_t next_port;
     uint64_t errors;
     struct log_sink sink;
@@ -369,21 +370,32 @@ static bool stream_step(struct env_stream *s)
     return false;
 }
 
+/* May a job pass the place where this env holds them back? */
+static bool passes(struct fake_env *e, enum fake_hold place)
+{
+    if (e->hold != place) {
+        return true;
+    }
+    if (e->let_through == 0) {
+        return false;
+    }
+    e->let_through--;
+    return true;
+}
+
 static bool jobs_step(struct fake_env *e)
 {
-    struct list *it = e->world->hold_done ? NULL : list_pop_front(&e->worked);
     struct env_job *job = NULL;
 
-    if (it != NULL) {
-        job = LIST_ENTRY(it, struct env_job, link);
+    if (!list_empty(&e->worked) && passes(e, FAKE_HOLD_DONE)) {
+        job = LIST_ENTRY(list_pop_front(&e->worked), struct env_job, link);
         job->done(job);
         return true;
     }
-    it = e->world->hold_jobs ? NULL : list_pop_front(&e->jobs);
-    if (it == NULL) {
+    if (list_empty(&e->jobs) || e->world->hold_jobs || !passes(e, FAKE_HOLD_JOBS)) {
         return false;
     }
-    job = LIST_ENTRY(it, struct env_job, link);
+    job = LIST_ENTRY(list_pop_front(&e->jobs), struct env_job, link);
     job->work(job);
     list_push_back(&e->worked, &job->link);
     return true;
@@ -501,7 +513,9 @@ void fake_world_destroy(struct fake_world *w)
         env_close_streams(w->envs[i]);
     }
     w->hold_jobs = false;
-    w->hold_done = false;
+    for (uint32_t i = 0; i < w->env_count; i++) {
+        w->envs[i]->hold = FAKE_HOLD_NOTHING;
+    }
     fake_world_settle(w);
     for (uint32_t i = 0; i < w->env_count; i++) {
         struct fake_env *e = w->envs[i];
@@ -570,9 +584,15 @@ void fake_world_hold_jobs(struct fake_world *w, bool hold)
     w->hold_jobs = hold;
 }
 
-void fake_world_hold_done(struct fake_world *w, bool hold)
+void fake_env_hold(struct env *e, enum fake_hold what)
 {
-    w->hold_done = hold;
+    fake(e)->hold = what;
+    fake(e)->let_through = 0;
+}
+
+void fake_env_let_through(struct env *e, uint32_t jobs)
+{
+    fake(e)->let_through = jobs;
 }
 
 void fake_env_set_wall(struct env *e, uint64_t wall_ns)

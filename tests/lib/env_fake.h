@@ -43,9 +43,16 @@ NOYIELD void fake_world_pass(struct fake_world *w, uint64_t ns);
 /* While held, submitted jobs wait; released, they are done in order at the next settle. */
 NOYIELD void fake_world_hold_jobs(struct fake_world *w, bool hold);
 
-/* While held, jobs are worked but nobody hears that they have ended: what they did is visible to others
- * before their own shard knows. */
-NOYIELD void fake_world_hold_done(struct fake_world *w, bool hold);
+/* Holds back the jobs of one env: whole, or only the news that they have ended, so that what they did is
+ * visible before their shard knows. */
+enum fake_hold {
+    FAKE_HOLD_NOTHING,
+    FAKE_HOLD_JOBS,
+    FAKE_HOLD_DONE,
+};
+NOYIELD void fake_env_hold(struct env *e, enum fake_hold what);
+/* Lets that many of them go on at the next settle. */
+NOYIELD void fake_env_let_through(struct env *e, uint32_t jobs);
 
 /* Wall clock of one env, from now on moving with the world's clock. Starts at 2023-11-14T22:13:20Z. */
 NOYIELD void fake_env_set_wall(struct env *e, uint64_t wall_ns);
