@@ -15,6 +15,7 @@
 
 #define RANGE_TICK_NS              ((uint64_t)100000000)
 #define RANGE_WRITES_INFLIGHT_MAX  2u
+#define RANGE_PENDING_BYTES_MAX    ((size_t)32 << 20) /* Of the next write; then replicas wait. */
 #define RANGE_APPLY_ENTRIES_MAX    256u
 #define RANGE_SNAPSHOT_CHUNK_BYTES ((size_t)512 << 10)
 #define RANGE_SNAPSHOT_BYTES_MAX   ((size_t)192 << 20)
@@ -56,22 +57,25 @@ struct replica {
     struct raft_view view;
     bool dirty;
     struct list dirty_link;
-    replica_id last_from; /* Who spoke last: answers reach even those the descriptor misses. */
+    struct list grave_link; /* REMOVED: of the store, until the tombstone is durable. */
+    replica_id last_from;   /* Who spoke last: answers reach even those the descriptor misses. */
     store_id last_from_store;
+    uint32_t silent_ticks; /* Since the last message of a peer; see change/gone.c. */
+    uint32_t ask_ticks;
     uint32_t refs; /* Writes and fibers that point here. */
 
     struct applied_state applied;   /* Visible to reads. */
     struct applied_state submitted; /* Handed to the writer. */
     uint64_t truncated_index;
     uint64_t truncated_term;
-    uint64_t log_bytes;     /* Roughly, since the truncation point. */
-    bool truncating;        /* A truncation is in a write. */
-    uint64_t truncate_hint; /* From the leader, or own when leading. */
+    uint64_t log_bytes; /* Roughly, since the truncation point. */
+    bool truncating;    /* A truncation is in a write. */
 
     uint64_t serving_term; /* Lease of this term is applied here; 0: none. */
     struct hts lease_start_ts;
     uint64_t lease_proposed_term;
-    uint64_t revoked_index; /* A revocation of ours is in the log here; 0: none. */
+    uint64_t lease_retry_term; /* The lease of this term could not be started yet; 0: none. */
+    uint64_t revoked_index;    /* A revocation of ours is in the log here; 0: none. */
 
     struct latches latches;
     struct list proposals;
@@ -81,7 +85,7 @@ struct replica {
     struct snapshot_in *snap_in;
     uint32_t snapshots_out; /* Fibers. */
     struct list outgoing;   /* Peers with a snapshot under way, see snapshot.c. */
-    bool changing;          /* A membership change or transfer is under way. */
+    bool changing;          /* A membership change or transfer is under way: one at a time. */
 };
 
 /* What must happen once a write is durable, per replica. */
@@ -135,6 +139,7 @@ struct store {
     struct hlc *hlc;
     struct map replicas;
     struct list dirty;
+    struct list graves;   /* Removed replicas whose tombstone is not durable yet. */
     struct outbox outbox; /* To send at the end of this turn. */
     struct store_write *pending;
     uint32_t writes_inflight;
@@ -151,8 +156,9 @@ struct store {
     struct store_stats stats;
     uint32_t snapshots_out;
     bool stopping;
-    struct wait_queue idle; /* A write ended. */
-    uint32_t fibers;
+    bool failed;            /* A write failed: nothing may be written, said or answered any more. */
+    struct wait_queue idle; /* A write or a fiber ended. */
+    uint32_t fibers;        /* That are inside. */
 };
 
 /* ---- store.c ---- */
@@ -166,8 +172,28 @@ NOYIELD struct replica *store__find(struct store *s, range_id id);
 NOYIELD void outbox__init(struct outbox *o);
 NOYIELD void outbox__clear(struct outbox *o);
 NOYIELD void outbox__add(struct outbox *o, struct replica *r, const struct raft_msg *m);
+/* To a store that the descriptor may not know. */
+NOYIELD void outbox__add_to(struct outbox *o, struct replica *r, store_id to,
+                            const struct raft_msg *m);
 NOYIELD void outbox__send(struct store *s, struct outbox *o);
 NOYIELD void outbox__on_raft(void *store, const struct rpc_message *m);
+
+/* ---- change/gone.c ---- */
+/* Range messages beside those of the core: numbers behind enum raft_msg_type, forever. */
+enum range_msg_type {
+    RANGE_MSG_MEMBER = 100, /* Am I still a member? Answered only if not. */
+    RANGE_MSG_GONE = 101,   /* You were removed. */
+};
+/* Once per tick of the store. */
+NOYIELD void gone__tick(struct replica *r);
+/* A message of a peer arrived. */
+NOYIELD void gone__heard(struct replica *r);
+/* True when the sender was removed from the range; it is told. */
+NOYIELD bool gone__check_sender(struct replica *r, replica_id from, store_id from_store);
+/* Tells a replica that was just dropped. */
+NOYIELD void gone__tell(struct replica *r, store_id store, replica_id id);
+/* We were removed. */
+NOYIELD void gone__told(struct replica *r);
 
 /* ---- replica/replica.c ---- */
 NOYIELD NODISCARD struct status replica__create(struct store *s, range_id range, replica_id id,
@@ -179,8 +205,19 @@ NOYIELD void replica__release(struct replica *r);
 NOYIELD void replica__handle_ready(struct replica *r);
 NOYIELD void replica__write_done(struct store *s, struct write_item *item);
 NOYIELD void replica__remove(struct replica *r);
+/* Until raft moved on. Errors: those of waiting; STATUS_CANCELLED when the store stops. */
+MAYYIELD NODISCARD struct status replica__wait_progress(struct replica *r, uint64_t deadline_ns);
+/* A change of membership or lease begins: finds the leaseholder and keeps it and the store alive until
+ * replica__end_change(). Errors: STATUS_NOT_LEADER, STATUS_OVERLOADED (one is under way). */
+NOYIELD NODISCARD struct status replica__begin_change(struct store *s, range_id range,
+                                                      struct replica **out);
+NOYIELD void replica__end_change(struct replica *r);
 NOYIELD void replica__refresh_view(struct replica *r);
 NOYIELD NODISCARD struct status replica__set_desc(struct replica *r, const struct range_desc *d);
+/* The descriptor as the engine, or an engine snapshot of it, has it. Reads the disk. */
+NOYIELD NODISCARD struct status replica__read_desc(struct engine *e, const struct engine_snap *snap,
+                                                   struct bytes start_key, struct arena *arena,
+                                                   struct range_desc *out);
 NOYIELD NODISCARD struct status replica__ident_encode(const struct replica *r,
                                                       struct bytes start_key, struct buf *out);
 
@@ -206,6 +243,8 @@ NOYIELD void range__on_batch(void *store, const struct rpc_message *m);
 
 /* ---- lease/lease.c ---- */
 NOYIELD void lease__role_changed(struct replica *r);
+/* Starts the lease when an earlier attempt could not be proposed. */
+NOYIELD void lease__retry(struct replica *r);
 /* May this replica serve at `ts` now? Errors: STATUS_NOT_LEADER. */
 NOYIELD NODISCARD struct status lease__check(struct replica *r, struct hts ts);
 
@@ -214,4 +253,8 @@ NOYIELD void snapshot__send(struct replica *r, replica_id peer);
 NOYIELD void snapshot__on_chunk(void *store, const struct rpc_message *m);
 NOYIELD void snapshot__install(struct replica *r, const struct raft_ready *rd,
                                struct store_write *w);
+/* Behind a Ready: what the core did not take is answered and dropped. */
+NOYIELD void snapshot__settle(struct replica *r);
 NOYIELD void snapshot__drop(struct replica *r);
+/* Ends the streams that are under way. */
+NOYIELD void snapshot__stop(struct replica *r);

@@ -44,14 +44,20 @@ void outbox__clear(struct outbox *o)
 void outbox__add(struct outbox *o, struct replica *r, const struct raft_msg *m)
 {
     const struct range_replica *peer = range_desc_find_id(&r->desc, m->to);
-    struct outbox_msg *q = NULL;
     store_id to = {0};
 
     if (peer != NULL) {
         to = peer->store;
-    } else if (r->life == REPLICA_UNINIT || m->to.v == r->last_from.v) {
+    } else if (m->to.v == r->last_from.v) {
         to = r->last_from_store; /* An answer to somebody whom our descriptor does not know. */
     }
+    outbox__add_to(o, r, to, m);
+}
+
+void outbox__add_to(struct outbox *o, struct replica *r, store_id to, const struct raft_msg *m)
+{
+    struct outbox_msg *q = NULL;
+
     if (to.v == 0 || o->count >= OUTBOX_MSGS_MAX) {
         return; /* Raft repeats what is lost. */
     }
@@ -221,10 +227,26 @@ static struct replica *find_target(struct store *s, const Dsql__Pb__RaftMsg *pb)
                                                                                              : NULL;
 }
 
+/* Messages of change/gone.c. */
+static void step_range_msg(struct store *s, store_id from_store, const Dsql__Pb__RaftMsg *pb)
+{
+    struct replica *r = store__find(s, (range_id){pb->range_id});
+
+    if (r == NULL) {
+        return;
+    }
+    if (pb->type == RANGE_MSG_MEMBER) {
+        (void)gone__check_sender(r, (replica_id){pb->from}, from_store); /* Silence means yes. */
+    } else if (pb->type == RANGE_MSG_GONE && r->id.v == pb->to) {
+        gone__told(r);
+    }
+}
+
 static void step(struct store *s, store_id from_store, const Dsql__Pb__RaftMsg *pb,
                  const struct raft_entry *entries)
 {
-    struct replica *r = find_target(s, pb);
+    struct replica *r =
+        pb->type <= RAFT_MSG_DE_FORTIFY && pb->type != RAFT_MSG_SNAP ? find_target(s, pb) : NULL;
     const struct raft_msg m = {
         .type = (enum raft_msg_type)pb->type,
         .from = {pb->from},
@@ -244,14 +266,16 @@ static void step(struct store *s, store_id from_store, const Dsql__Pb__RaftMsg *
         .entries_count = pb->entries_count,
     };
 
-    if (r == NULL || m.type == RAFT_MSG_SNAP || pb->type > RAFT_MSG_DE_FORTIFY) {
+    if (pb->type > RAFT_MSG_DE_FORTIFY) {
+        step_range_msg(s, from_store, pb);
+        return;
+    }
+    if (r == NULL || gone__check_sender(r, m.from, from_store)) {
         return; /* Snapshots arrive by their own stream. */
     }
+    gone__heard(r);
     r->last_from = m.from;
     r->last_from_store = from_store;
-    if (m.type == RAFT_MSG_APP && m.truncate_hint > r->truncate_hint) {
-        r->truncate_hint = m.truncate_hint;
-    }
     replica__refresh_view(r);
     status_ignore(raft_step(r->raft, &m)); /* Nonsense is ignored by the core. */
     store__mark_dirty(r);

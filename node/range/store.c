@@ -223,6 +223,7 @@ out:
 
 void store__fatal(struct store *s, struct status why)
 {
+    s->failed = true;
     LOG_ERROR("store.fatal", U64("store", s->o.ident.store.v), STR("why", status_text(why)));
     INVARIANT(s->o.on_fatal != NULL);
     s->o.on_fatal(s->o.ctx, why);
@@ -283,12 +284,11 @@ static void write_done(struct env_job *job)
     s->writes_inflight--;
     if (!status_ok(w->st)) {
         store__fatal(s, w->st);
-        w->outbox.count = 0; /* Nothing may be promised any more. */
     }
     while ((it = list_pop_front(&w->items)) != NULL) {
         struct write_item *item = LIST_ENTRY(it, struct write_item, link);
 
-        if (status_ok(w->st)) {
+        if (!s->failed) {
             if (item->replica == NULL) {
                 liveness_durable(s->liveness, item->liveness_version);
             } else {
@@ -301,7 +301,7 @@ static void write_done(struct env_job *job)
         }
         free(item);
     }
-    if (status_ok(w->st)) {
+    if (!s->failed) { /* Otherwise nothing may be promised any more, by later writes either. */
         outbox__send(s, &w->outbox);
     }
     write_free(w);
@@ -507,11 +507,18 @@ static void handle_dirty(struct store *s)
         struct replica *r = LIST_ENTRY(it, struct replica, dirty_link);
 
         r->dirty = false;
-        if (r->life != REPLICA_REMOVED) {
+        if (r->life != REPLICA_REMOVED && !s->failed) {
             replica__handle_ready(r);
         }
         replica__release(r);
     }
+}
+
+/* The disk does not keep up: what replicas have to store waits in their cores, which are bounded. */
+static bool writer_behind(const struct store *s)
+{
+    return s->writes_inflight >= RANGE_WRITES_INFLIGHT_MAX && s->pending != NULL &&
+           s->pending->batch.ops.len >= RANGE_PENDING_BYTES_MAX;
 }
 
 /* End of a turn: collect, write, send. */
@@ -519,13 +526,16 @@ static bool store_hook(void *ctx)
 {
     struct store *s = ctx;
 
-    if (s->liveness == NULL) {
+    if (s->liveness == NULL || s->failed) {
         return false;
     }
     put_liveness(s);
     after_liveness(s);
-    if (!store_silent(s)) {
+    if (!store_silent(s) && !writer_behind(s)) {
         handle_dirty(s);
+    }
+    if (s->failed) {
+        return false;
     }
     outbox__send(s, &s->outbox);
     submit_pending(s);
@@ -546,6 +556,8 @@ static void tick_replicas(struct store *s)
             raft_tick(r->raft);
             store__mark_dirty(r);
         }
+        lease__retry(r);
+        gone__tick(r);
     }
 }
 
@@ -554,7 +566,7 @@ static void store_tick(struct shard_timer *t)
     struct store *s = CONTAINER_OF(t, struct store, tick);
     const uint64_t now = shard_now_ns(s->shard);
 
-    if (s->stopping) {
+    if (s->stopping || s->failed) {
         return;
     }
     if (now >= s->next_tick_ns) {
@@ -633,6 +645,18 @@ static void init_options(struct store *s, const struct store_options *o)
     s->hlc = o->hlc;
 }
 
+/* ctx NULL: nobody is at home any more. */
+static void set_handlers(struct store *s, struct store *ctx)
+{
+    struct rpc *rpc = s->o.rpc;
+
+    rpc_set_handler(rpc, RPC_TYPE_LIVENESS, ctx == NULL ? NULL : on_liveness, ctx);
+    rpc_set_handler(rpc, RPC_TYPE_RAFT, ctx == NULL ? NULL : outbox__on_raft, ctx);
+    rpc_set_handler(rpc, RPC_TYPE_SNAPSHOT, ctx == NULL ? NULL : snapshot__on_chunk, ctx);
+    rpc_set_handler(rpc, RPC_TYPE_BATCH, ctx == NULL ? NULL : range__on_batch, ctx);
+    shard_set_slot(s->shard, SHARD_SLOT_STORE, ctx);
+}
+
 struct status store_create(const struct store_options *o, struct arena *msg_arena,
                            struct store **out)
 {
@@ -646,6 +670,7 @@ struct status store_create(const struct store_options *o, struct arena *msg_aren
     init_options(s, o);
     map_init(&s->replicas, STORE_RANGES_MAX);
     list_init(&s->dirty);
+    list_init(&s->graves);
     outbox__init(&s->outbox);
     arena_init(&s->scratch, 0);
     engine_batch_init(&s->eval_batch);
@@ -655,11 +680,7 @@ struct status store_create(const struct store_options *o, struct arena *msg_aren
     TRY_OUT(load_liveness(s));
     TRY_OUT(load_replicas(s));
     TRY_OUT(shard_add_hook(s->shard, store_hook, s));
-    rpc_set_handler(o->rpc, RPC_TYPE_LIVENESS, on_liveness, s);
-    rpc_set_handler(o->rpc, RPC_TYPE_RAFT, outbox__on_raft, s);
-    rpc_set_handler(o->rpc, RPC_TYPE_SNAPSHOT, snapshot__on_chunk, s);
-    rpc_set_handler(o->rpc, RPC_TYPE_BATCH, range__on_batch, s);
-    shard_set_slot(s->shard, SHARD_SLOT_STORE, s);
+    set_handlers(s, s);
     s->next_tick_ns = shard_now_ns(s->shard);
     shard_timer_arm(s->shard, &s->tick, s->next_tick_ns);
     LOG_INFO("store.started", U64("store", o->ident.store.v), U64("replicas", s->replicas.count));
@@ -679,11 +700,17 @@ void store_stop(struct store *s)
     s->stopping = true;
     shard_timer_disarm(s->shard, &s->tick);
     while (map_next(&s->replicas, &pos, &key, &value)) {
-        apply__fail_proposals(value, FAIL(STATUS_AMBIGUOUS, "the node is stopping"));
+        struct replica *r = value;
+
+        apply__fail_proposals(r, FAIL(STATUS_AMBIGUOUS, "the node is stopping"));
+        wait_queue_wake_all(&r->progress); /* They see that we stop. */
+        snapshot__stop(r);
     }
     while (s->writes_inflight > 0 || s->fibers > 0) {
-        status_ignore(
-            wait_queue_wait(&s->idle, DEADLINE_NONE)); /* Each end of a write or fiber wakes us. */
+        /* Each end of a write or fiber wakes us. */
+        if (!status_ok(wait_queue_wait(&s->idle, DEADLINE_NONE))) {
+            return;
+        }
     }
 }
 
@@ -719,6 +746,7 @@ void store_destroy(struct store *s)
     }
     shard_timer_disarm(s->shard, &s->tick);
     shard_remove_hooks(s->shard, s);
+    set_handlers(s, NULL);
     drop_pending(s);
     outbox__clear(&s->outbox);
     while ((it = list_pop_front(&s->dirty)) != NULL) {

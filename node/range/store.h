@@ -82,9 +82,10 @@ enum store_plant {
  */
 NOYIELD NODISCARD struct status store_create(const struct store_options *o, struct arena *msg_arena,
                                              struct store **out);
-/* No write is under way and no fiber is inside: call store_stop() first. */
+/* No write is under way and no fiber is inside: call store_stop() first. The rpc still exists. */
 NOYIELD void store_destroy(struct store *s);
-/* Fails what waits, stops timers; returns after the last write has ended. */
+/* Fails what waits, stops timers; returns after the last write and the last fiber have ended. A fiber
+ * that is cancelled meanwhile returns early: only where all fibers are being ended (a crash). */
 MAYYIELD void store_stop(struct store *s);
 
 /* Peers that exist: heartbeats go to them. */

@@ -71,36 +71,49 @@ out:
     return st;
 }
 
-/* Proposes until the core takes it (an earlier change must have applied, support must have caught up
- * with the old configuration), then waits until it applies. */
-MAYYIELD static struct status change_desc(struct replica *r, struct range_desc *d,
-                                          uint64_t deadline_ns)
+/* Proposes until the core takes it: an earlier change must have applied, support must have caught up
+ * with the old configuration. */
+MAYYIELD static struct status propose_until_taken(struct replica *r, const struct range_desc *d,
+                                                  uint64_t deadline_ns)
 {
-    const uint64_t generation = r->desc.generation + 1;
-    struct status st = OK;
-
-    d->generation = generation;
     for (;;) {
-        st = propose_desc(r, d);
+        const struct status st = propose_desc(r, d);
+
         if (st.code != STATUS_NOT_PROPOSED && st.code != STATUS_OVERLOADED) {
-            break;
+            return st;
         }
         if (env_mono_ns(shard_env(r->store->shard)) >= deadline_ns) {
             return FAIL(STATUS_TIMEOUT, "the range does not take a configuration change");
         }
         TRY(fiber_sleep(STEP_RETRY_NS));
-        if (r->life != REPLICA_INIT || r->desc.generation != generation - 1) {
+        if (r->life != REPLICA_INIT || r->store->stopping ||
+            r->desc.generation != d->generation - 1) {
             return FAIL(STATUS_NOT_LEADER, "the range changed meanwhile");
         }
     }
-    TRY(st);
-    while (r->desc.generation < generation) {
-        if (r->life != REPLICA_INIT || raft_get_state(r->raft).role != RAFT_LEADER) {
+}
+
+/* Proposes and waits until it applies. What applies in another term may be another leader's change of
+ * the same generation: then ours was overwritten. */
+MAYYIELD static struct status change_desc(struct replica *r, struct range_desc *d,
+                                          uint64_t deadline_ns)
+{
+    uint64_t term = 0;
+
+    d->generation = r->desc.generation + 1;
+    TRY(propose_until_taken(r, d, deadline_ns));
+    term = raft_get_state(r->raft).term;
+    for (;;) {
+        const struct raft_state rs = raft_get_state(r->raft);
+
+        if (r->life != REPLICA_INIT || rs.role != RAFT_LEADER || rs.term != term) {
             return FAIL(STATUS_NOT_LEADER, "leadership moved during a configuration change");
         }
-        TRY(wait_queue_wait(&r->progress, deadline_ns));
+        if (r->desc.generation >= d->generation) {
+            return OK;
+        }
+        TRY(replica__wait_progress(r, deadline_ns));
     }
-    return OK;
 }
 
 static void set_type(struct range_desc *d, store_id store, enum range_replica_type type)
@@ -191,7 +204,7 @@ MAYYIELD static struct status wait_caught_up(struct replica *r, store_id store,
         if (raft_get_progress(r->raft, peer->id, &pr) && pr.match >= target) {
             return OK;
         }
-        TRY(wait_queue_wait(&r->progress, deadline_ns));
+        TRY(replica__wait_progress(r, deadline_ns));
     }
 }
 
@@ -202,11 +215,25 @@ MAYYIELD static struct status promote(struct replica *r, store_id store, uint64_
     return step_type(r, store, RANGE_VOTER, deadline_ns);
 }
 
-MAYYIELD static struct status add_voter(struct replica *r, node_id node, store_id store,
-                                        uint64_t deadline_ns)
+/* While the configuration is joint only what made it so goes on: changes do not pile up. */
+static struct status check_joint(const struct replica *r, store_id store)
 {
     const struct range_replica *peer = range_desc_find(&r->desc, store);
 
+    if (!range_desc_is_joint(&r->desc) || (peer != NULL && (peer->type == RANGE_VOTER_INCOMING ||
+                                                            peer->type == RANGE_VOTER_DEMOTING))) {
+        return OK;
+    }
+    return FAIL(STATUS_INVALID, "another change of the range is half done: finish it first");
+}
+
+MAYYIELD static struct status add_voter(struct replica *r, node_id node, store_id store,
+                                        uint64_t deadline_ns)
+{
+    const struct range_replica *peer = NULL;
+
+    TRY(check_joint(r, store));
+    peer = range_desc_find(&r->desc, store);
     if (peer == NULL) {
         TRY(step_add(r, node, store, deadline_ns));
         peer = range_desc_find(&r->desc, store);
@@ -231,10 +258,12 @@ MAYYIELD static struct status remove_replica(struct replica *r, store_id store,
                                              uint64_t deadline_ns)
 {
     const struct range_replica *peer = range_desc_find(&r->desc, store);
+    replica_id gone = {0};
 
     if (peer == NULL) {
         return OK;
     }
+    TRY(check_joint(r, store));
     if (peer->id.v == r->id.v) {
         return FAIL(STATUS_INVALID, "a leaseholder does not remove itself: move the lease first");
     }
@@ -245,34 +274,10 @@ MAYYIELD static struct status remove_replica(struct replica *r, store_id store,
     if (peer != NULL && peer->type == RANGE_VOTER_DEMOTING) {
         TRY(step_type(r, store, RANGE_LEARNER, deadline_ns));
     }
-    return step_drop(r, store, deadline_ns);
-}
-
-static struct status begin_change(struct store *s, range_id range, struct replica **out)
-{
-    struct replica *r = store__find(s, range);
-
-    if (r == NULL || !status_ok(lease__check(r, HTS_ZERO))) {
-        return FAIL(STATUS_NOT_LEADER, "this store does not hold the lease");
-    }
-    if (r->changing) {
-        return FAIL(STATUS_OVERLOADED, "the range is being changed already");
-    }
-    r->changing = true;
-    replica__acquire(r);
-    s->fibers++;
-    *out = r;
+    gone = peer == NULL ? gone : peer->id;
+    TRY(step_drop(r, store, deadline_ns));
+    gone__tell(r, store, gone); /* It may not get the entry that removes it any more. */
     return OK;
-}
-
-static void end_change(struct replica *r)
-{
-    struct store *s = r->store;
-
-    r->changing = false;
-    replica__release(r);
-    s->fibers--;
-    wait_queue_wake_all(&s->idle);
 }
 
 struct status store_add_voter(struct store *s, range_id range, node_id node, store_id store,
@@ -281,9 +286,9 @@ struct status store_add_voter(struct store *s, range_id range, node_id node, sto
     struct replica *r = NULL;
     struct status st = OK;
 
-    TRY(begin_change(s, range, &r));
+    TRY(replica__begin_change(s, range, &r));
     st = add_voter(r, node, store, deadline_ns);
-    end_change(r);
+    replica__end_change(r);
     return st;
 }
 
@@ -293,8 +298,8 @@ struct status store_remove_replica(struct store *s, range_id range, store_id sto
     struct replica *r = NULL;
     struct status st = OK;
 
-    TRY(begin_change(s, range, &r));
+    TRY(replica__begin_change(s, range, &r));
     st = remove_replica(r, store, deadline_ns);
-    end_change(r);
+    replica__end_change(r);
     return st;
 }

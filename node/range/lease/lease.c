@@ -27,9 +27,11 @@ static void start_lease(struct replica *r, uint64_t term)
 
     if (!status_ok(st)) {
         LOG_WARN("lease.start_failed", U64("range", r->range.v), STR("why", status_text(st)));
+        r->lease_retry_term = term; /* At the next tick. */
         return;
     }
     r->lease_proposed_term = term;
+    r->lease_retry_term = 0;
     if (r->store->probe.lease_started != NULL) {
         r->store->probe.lease_started(r->store->probe.ctx, r->store->o.ident.store, r->range, term,
                                       c.start_ts);
@@ -44,7 +46,7 @@ void lease__role_changed(struct replica *r)
         r->serving_term = 0;
         return;
     }
-    if (r->lease_proposed_term == rs.term) {
+    if (r->lease_proposed_term == rs.term || r->lease_retry_term == rs.term) {
         return;
     }
     LOG_INFO("range.leader", U64("range", r->range.v), U64("term", rs.term));
@@ -53,6 +55,15 @@ void lease__role_changed(struct replica *r)
                                       rs.term);
     }
     start_lease(r, rs.term);
+}
+
+void lease__retry(struct replica *r)
+{
+    const struct raft_state rs = raft_get_state(r->raft);
+
+    if (rs.role == RAFT_LEADER && r->lease_retry_term == rs.term && !rs.transferring) {
+        start_lease(r, rs.term);
+    }
 }
 
 struct status lease__check(struct replica *r, struct hts ts)
@@ -100,14 +111,14 @@ MAYYIELD static struct status wait_revoked(struct replica *r, replica_id target,
         if (rs.commit >= index && raft_get_progress(r->raft, target, &pr) && pr.match >= index) {
             return OK;
         }
-        TRY(wait_queue_wait(&r->progress, deadline_ns));
+        TRY(replica__wait_progress(r, deadline_ns));
     }
 }
 
 MAYYIELD static struct status wait_drained(struct replica *r, uint64_t deadline_ns)
 {
     while (r->proposals_count > 0) {
-        TRY(wait_queue_wait(&r->progress, deadline_ns));
+        TRY(replica__wait_progress(r, deadline_ns));
     }
     return OK;
 }
@@ -149,22 +160,16 @@ out:
 struct status store_transfer_lease(struct store *s, range_id range, store_id target,
                                    uint64_t deadline_ns)
 {
-    struct replica *r = store__find(s, range);
+    struct replica *r = NULL;
     const struct range_replica *peer = NULL;
     const uint64_t latest = env_mono_ns(shard_env(s->shard)) + TRANSFER_NS;
-    struct status st = OK;
+    struct status st = FAIL(STATUS_INVALID, "the target is no voter of the range");
 
-    if (r == NULL || !status_ok(lease__check(r, HTS_ZERO))) {
-        return FAIL(STATUS_NOT_LEADER, "this store does not hold the lease");
-    }
+    TRY(replica__begin_change(s, range, &r));
     peer = range_desc_find(&r->desc, target);
-    if (peer == NULL || peer->type != RANGE_VOTER || r->changing) {
-        return FAIL(STATUS_INVALID, "the target is no voter of the range, or it is changing");
+    if (peer != NULL && peer->type == RANGE_VOTER) {
+        st = transfer(r, peer->id, deadline_ns < latest ? deadline_ns : latest);
     }
-    r->changing = true;
-    replica__acquire(r);
-    st = transfer(r, peer->id, deadline_ns < latest ? deadline_ns : latest);
-    r->changing = false;
-    replica__release(r);
+    replica__end_change(r);
     return st;
 }

@@ -26,6 +26,7 @@
 #define RECORD_FORMAT       1u
 #define EXPIRATION_ROUND_NS ((uint64_t)1000000000)
 #define MSGS_MAX            (4 * LIVENESS_PEERS_MAX)
+#define EPOCH_MAX           ((uint64_t)1 << 62) /* Counting up never gets there. */
 
 struct peer {
     store_id store;
@@ -373,12 +374,14 @@ static void receive_response(struct liveness *l, const struct liveness_msg *m, s
 
 void liveness_receive(struct liveness *l, const struct liveness_msg *m, struct hts now)
 {
-    if (m->to.v != l->o.self.v || m->from.v == 0 || m->from.v == l->o.self.v || m->epoch == 0) {
+    if (m->to.v != l->o.self.v || m->from.v == 0 || m->from.v == l->o.self.v || m->epoch == 0 ||
+        m->epoch > EPOCH_MAX) {
         return;
     }
     if (m->response) {
         receive_response(l, m, now);
-    } else {
+    } else if (m->expiration.wall <= now.wall ||
+               m->expiration.wall - now.wall <= LIVENESS_PROMISE_NS_MAX) {
         receive_request(l, m);
     }
 }

@@ -31,13 +31,16 @@ struct liveness;
 struct liveness_options {
     store_id self;
     uint64_t heartbeat_ns; /* 0: 500 ms. */
-    uint64_t support_ns;   /* 0: 2 s. Above 2 x heartbeat + round trip. */
+    uint64_t
+        support_ns;    /* 0: 2 s. Above 2 x heartbeat + round trip; half LIVENESS_PROMISE_NS_MAX. */
     uint64_t grace_ns; /* 0: 1.5 s. After a start or pause nothing is withdrawn for that long. */
 };
 
 #define LIVENESS_HEARTBEAT_NS_DEFAULT ((uint64_t)500000000)
 #define LIVENESS_SUPPORT_NS_DEFAULT   ((uint64_t)2000000000)
 #define LIVENESS_GRACE_NS_DEFAULT     ((uint64_t)1500000000)
+/* Nobody asks for more: a broken peer must not keep our support for ever. */
+#define LIVENESS_PROMISE_NS_MAX ((uint64_t)60000000000)
 /* The HLC's durable upper bound runs this far ahead; it rides on the heartbeat's write. */
 #define LIVENESS_CLOCK_AHEAD_NS ((uint64_t)2000000000)
 

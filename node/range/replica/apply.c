@@ -20,9 +20,9 @@ static void note_lease(struct applied_state *a, const struct raft_entry *e, cons
     a->lease_term = e->term;
     a->lease_holder = c->target;
     a->lease_start_ts = c->start_ts;
-    if (c->kind == COMMAND_LEASE_START) {
+    item->lease_started = c->kind == COMMAND_LEASE_START;
+    if (item->lease_started) {
         a->lease_sequence++;
-        item->lease_started = true;
         item->lease_term = e->term;
         item->lease_ts = c->start_ts;
     }

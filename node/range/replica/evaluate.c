@@ -229,6 +229,25 @@ static void set_hint(struct replica *r, struct range_result *out)
     }
 }
 
+/* Requests come from other nodes, and a scan without an end would leave the range. */
+static bool well_formed(const struct range_request *q)
+{
+    switch (q->op) {
+    case RANGE_OP_SCAN:
+        return bytes_cmp(q->key, q->end) < 0;
+    case RANGE_OP_REFRESH:
+        return q->end.len == 0 || bytes_cmp(q->key, q->end) < 0;
+    case RANGE_OP_GET:
+    case RANGE_OP_PUT:
+    case RANGE_OP_INSERT:
+    case RANGE_OP_DELETE:
+        return q->end.len == 0;
+    case RANGE_OP_COUNT:
+        break;
+    }
+    return false;
+}
+
 static bool in_range(const struct replica *r, const struct range_request *q)
 {
     return range_desc_contains(&r->desc, q->key) &&
@@ -241,6 +260,9 @@ static struct status check_bounds(struct replica *r, const struct range_batch *b
     struct range_desc *copy = NULL;
 
     for (uint32_t i = 0; i < b->count; i++) {
+        if (!well_formed(&b->requests[i])) {
+            return FAIL(STATUS_INVALID, "a request with an impossible span");
+        }
         if (in_range(r, &b->requests[i])) {
             continue;
         }
@@ -256,7 +278,7 @@ static struct status check_bounds(struct replica *r, const struct range_batch *b
 
 static struct status check_serve(struct replica *r, struct hts ts, struct range_result *out)
 {
-    const struct status st = r->life == REPLICA_INIT && !r->store->stopping
+    const struct status st = r->life == REPLICA_INIT && !r->store->stopping && !r->store->failed
                                  ? lease__check(r, ts)
                                  : FAIL(STATUS_NOT_LEADER, "this replica does not hold the lease");
 
@@ -317,6 +339,15 @@ static struct eval eval_of(struct replica *r, const struct range_batch *b, struc
     };
 }
 
+/* Nobody may read what is still to come: writes get the clock's time, and would land below the read. */
+static struct status choose_read_ts(struct replica *r, const struct range_batch *b, struct hts *out)
+{
+    const struct hts now = hclock_hts(hlc_now(r->store->hlc));
+
+    *out = hts_is_zero(b->read_ts) ? now : b->read_ts;
+    return hts_less(now, *out) ? FAIL(STATUS_INVALID, "a read timestamp in the future") : OK;
+}
+
 MAYYIELD static struct status read_batch(struct replica *r, const struct range_batch *b,
                                          uint64_t deadline_ns, struct arena *arena,
                                          struct range_result *out)
@@ -326,9 +357,7 @@ MAYYIELD static struct status read_batch(struct replica *r, const struct range_b
     bool yielded = false;
     struct status st = OK;
 
-    if (hts_is_zero(e.read_ts)) {
-        e.read_ts = hclock_hts(hlc_now(r->store->hlc));
-    }
+    TRY(choose_read_ts(r, b, &e.read_ts));
     TRY(check_serve(r, e.read_ts, out));
     TRY(wait_for_writes(r, b, NULL, e.read_ts, deadline_ns, &yielded));
     if (yielded) {
@@ -339,7 +368,9 @@ MAYYIELD static struct status read_batch(struct replica *r, const struct range_b
     st = evaluate(&e);
     engine_batch_deinit(&none);
     out->read_ts = e.read_ts;
-    return st;
+    /* It may have yielded. What others wrote meanwhile is above our timestamp; but of a replica that was
+     * removed there is nothing left to read. */
+    return r->life == REPLICA_INIT ? st : check_serve(r, e.read_ts, out);
 }
 
 /* ---- writes ------------------------------------------------------------------------------------- */
@@ -396,8 +427,9 @@ MAYYIELD static struct status write_latched(struct replica *r, const struct rang
     engine_batch_init(&ops);
     ops.ops.limit = RANGE_COMMAND_MAX;
     e.ops = &ops;
+    TRY_OUT(choose_read_ts(r, b, &e.read_ts)); /* Zero becomes the commit timestamp below. */
     TRY_OUT(choose_commit_ts(r, b, p, deadline_ns, out, &e.commit_ts));
-    if (hts_is_zero(e.read_ts)) {
+    if (hts_is_zero(b->read_ts)) {
         e.read_ts = e.commit_ts;
     }
     TRY_OUT(evaluate(&e));
@@ -440,15 +472,20 @@ MAYYIELD static struct status write_batch(struct replica *r, const struct range_
 
 /* ---- entrance ----------------------------------------------------------------------------------- */
 
+static bool has_writes(const struct range_batch *b)
+{
+    for (uint32_t i = 0; i < b->count; i++) {
+        if (range_op_writes(b->requests[i].op)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 MAYYIELD static struct status execute(struct replica *r, const struct range_batch *b,
                                       uint64_t deadline_ns, struct arena *arena,
                                       struct range_result *out)
 {
-    bool writes = false;
-
-    for (uint32_t i = 0; i < b->count; i++) {
-        writes = writes || range_op_writes(b->requests[i].op);
-    }
     if (r->life != REPLICA_INIT) {
         return FAIL(STATUS_NOT_LEADER, "this replica has no data yet");
     }
@@ -457,8 +494,8 @@ MAYYIELD static struct status execute(struct replica *r, const struct range_batc
     if (out->responses == NULL) {
         return FAIL(STATUS_MEMORY, "memory limit reached");
     }
-    return writes ? write_batch(r, b, deadline_ns, arena, out)
-                  : read_batch(r, b, deadline_ns, arena, out);
+    return has_writes(b) ? write_batch(r, b, deadline_ns, arena, out)
+                         : read_batch(r, b, deadline_ns, arena, out);
 }
 
 void store_execute(struct store *s, const struct range_batch *b, uint64_t deadline_ns,
@@ -490,6 +527,22 @@ struct remote_batch {
     struct bytes body; /* In the arena. */
 };
 
+/* An answer that does not fit must not say that nothing was done: a write stands in the log by now. */
+static struct status encode_answer(struct remote_batch *rb, const struct range_batch *b,
+                                   struct range_result *result, struct bytes *body)
+{
+    const struct status st = range_result_encode(result, b->count, &rb->arena, body);
+
+    if (status_ok(st) && body->len <= RPC_BODY_MAX) {
+        return OK;
+    }
+    if (!status_ok(result->st)) {
+        return result->st; /* Without its hints. */
+    }
+    return has_writes(b) ? FAIL(STATUS_AMBIGUOUS, "the write was done, its answer cannot be sent")
+                         : FAIL(STATUS_MEMORY, "the answer is larger than a message may be");
+}
+
 MAYYIELD static void serve_remote(void *arg)
 {
     struct remote_batch *rb = arg;
@@ -503,11 +556,13 @@ MAYYIELD static void serve_remote(void *arg)
         const uint64_t deadline = env_mono_ns(shard_env(s->shard)) + SERVE_DEADLINE_NS;
 
         store_execute(s, &b, deadline, &rb->arena, &result);
-        st = range_result_encode(&result, b.count, &rb->arena, &body);
+        st = encode_answer(rb, &b, &result, &body);
     }
     rpc_reply(s->o.rpc, &rb->reply, st, &body, status_ok(st) ? 1 : 0);
     arena_deinit(&rb->arena);
     free(rb);
+    s->fibers--;
+    wait_queue_wake_all(&s->idle);
 }
 
 void range__on_batch(void *store, const struct rpc_message *m)
@@ -526,6 +581,7 @@ void range__on_batch(void *store, const struct rpc_message *m)
     arena_init(&rb->arena, BATCH_ARENA_MAX);
     TRY_OUT(bytes_dup(&rb->arena, m->body, &rb->body));
     TRY_OUT(fiber_spawn(s->shard, "range.batch", serve_remote, rb));
+    s->fibers++; /* Also while it waits for its first turn. */
     return;
 out:
     rpc_reply(s->o.rpc, &reply, st, NULL, 0);

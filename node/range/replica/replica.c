@@ -180,6 +180,7 @@ static struct replica *replica_alloc(struct store *s, range_id range, replica_id
     r->view = (struct raft_view){
         .ctx = r, .support_for = view_support_for, .support_from = view_support_from};
     list_init(&r->dirty_link);
+    list_init(&r->grave_link);
     list_init(&r->proposals);
     list_init(&r->outgoing);
     latches_init(&r->latches);
@@ -213,23 +214,32 @@ static struct status start_raft(struct replica *r, const struct raft_hard_state 
     return raft_create(&o, &r->raft);
 }
 
-/* Is an older incarnation's tombstone in the way? */
+/* Is an older incarnation's tombstone in the way, written or on its way? */
 static bool buried(struct store *s, range_id range, replica_id id)
 {
     uint8_t mem[KEY_RAFT_SIZE];
     struct arena arena;
     struct bytes value;
+    struct status st = OK;
     bool is = false;
 
+    LIST_FOREACH(it, &s->graves) {
+        const struct replica *r = LIST_ENTRY(it, struct replica, grave_link);
+
+        if (r->range.v == range.v && id.v <= r->id.v) {
+            return true;
+        }
+    }
     arena_init(&arena, 0);
-    if (status_ok(engine_get(s->engine, ENGINE_CF_RAFT, key_raft(mem, range, KEY_RAFT_TOMBSTONE),
-                             ENGINE_TIER_ANY, &arena, &value))) {
+    st = engine_get(s->engine, ENGINE_CF_RAFT, key_raft(mem, range, KEY_RAFT_TOMBSTONE),
+                    ENGINE_TIER_ANY, &arena, &value);
+    if (status_ok(st)) {
         struct reader r = reader_of(value);
 
-        is = id.v < read_varint(&r);
+        is = id.v < read_varint(&r) || r.bad;
     }
     arena_deinit(&arena);
-    return is;
+    return is || (!status_ok(st) && st.code != STATUS_NOT_FOUND); /* In doubt nobody comes back. */
 }
 
 struct status replica__create(struct store *s, range_id range, replica_id id, struct replica **out)
@@ -265,19 +275,20 @@ out:
 
 /* ---- loading ------------------------------------------------------------------------------------ */
 
-static struct status load_desc(struct replica *r, struct bytes start_key, struct arena *arena)
+struct status replica__read_desc(struct engine *e, const struct engine_snap *snap,
+                                 struct bytes start_key, struct arena *arena,
+                                 struct range_desc *out)
 {
     struct mvcc_reader reader;
     struct mvcc_read opt = {.ts = HTS_MAX, .no_intents = true};
     struct mvcc_value value;
     struct mvcc_conflict conflict;
-    struct range_desc d;
     struct buf key = {0};
     struct key_enc k;
     struct bytes key_bytes;
     struct status st = OK;
 
-    mvcc_reader_init(&reader, r->store->engine, NULL, ENGINE_TIER_ANY);
+    mvcc_reader_init(&reader, e, snap, ENGINE_TIER_ANY);
     key_enc_init_buf(&k, &key);
     key_enc_local(&k, start_key, KEY_LOCAL_DESCRIPTOR);
     TRY_OUT(key_enc_finish(&k, &key_bytes));
@@ -285,15 +296,22 @@ static struct status load_desc(struct replica *r, struct bytes start_key, struct
     if (!value.found) {
         TRY_OUT(FAIL(STATUS_CORRUPT, "a replica has no range descriptor"));
     }
-    TRY_OUT(range_desc_decode(value.value, arena, &d));
-    if (d.id.v != r->range.v) {
-        TRY_OUT(FAIL(STATUS_CORRUPT, "a replica has another range's descriptor"));
-    }
-    TRY_OUT(replica__set_desc(r, &d));
+    TRY_OUT(range_desc_decode(value.value, arena, out));
 out:
     mvcc_reader_deinit(&reader);
     buf_deinit(&key);
     return st;
+}
+
+static struct status load_desc(struct replica *r, struct bytes start_key, struct arena *arena)
+{
+    struct range_desc d;
+
+    TRY(replica__read_desc(r->store->engine, NULL, start_key, arena, &d));
+    if (d.id.v != r->range.v) {
+        return FAIL(STATUS_CORRUPT, "a replica has another range's descriptor");
+    }
+    return replica__set_desc(r, &d);
 }
 
 static struct status get_optional(struct store *s, enum engine_cf cf, struct bytes key,
@@ -447,9 +465,45 @@ void replica__destroy(struct replica *r)
     }
     apply__fail_proposals(r, FAIL(STATUS_AMBIGUOUS, "the replica was removed"));
     snapshot__drop(r);
+    list_remove(&r->grave_link);
     raft_destroy(r->raft);
     arena_deinit(&r->desc_arena);
     free(r);
+}
+
+struct status replica__wait_progress(struct replica *r, uint64_t deadline_ns)
+{
+    if (!r->store->stopping) {
+        TRY(wait_queue_wait(&r->progress, deadline_ns));
+    }
+    return r->store->stopping ? FAIL(STATUS_CANCELLED, "the store is stopping") : OK;
+}
+
+struct status replica__begin_change(struct store *s, range_id range, struct replica **out)
+{
+    struct replica *r = store__find(s, range);
+
+    if (r == NULL || s->stopping || !status_ok(lease__check(r, HTS_ZERO))) {
+        return FAIL(STATUS_NOT_LEADER, "this store does not hold the lease");
+    }
+    if (r->changing) {
+        return FAIL(STATUS_OVERLOADED, "the range is being changed already");
+    }
+    r->changing = true;
+    replica__acquire(r);
+    s->fibers++;
+    *out = r;
+    return OK;
+}
+
+void replica__end_change(struct replica *r)
+{
+    struct store *s = r->store;
+
+    r->changing = false;
+    replica__release(r);
+    s->fibers--;
+    wait_queue_wake_all(&s->idle);
 }
 
 /* Deletes everything of the replica and leaves a tombstone, in the pending write. */
@@ -494,12 +548,12 @@ void replica__remove(struct replica *r)
     w->sync = true;
     LOG_INFO("replica.removed", U64("range", r->range.v), U64("replica", r->id.v));
     (void)map_remove(&s->replicas, r->range.v);
-    apply__fail_proposals(r, FAIL(STATUS_AMBIGUOUS, "the replica was removed"));
     r->life = REPLICA_REMOVED;
+    /* Lives at least until the tombstone is durable: a message of now must not bring it back. */
+    (void)store__add_item(w, r);
+    list_push_back(&s->graves, &r->grave_link);
+    apply__fail_proposals(r, FAIL(STATUS_AMBIGUOUS, "the replica was removed"));
     wait_queue_wake_all(&r->progress);
-    if (r->refs == 0) {
-        replica__destroy(r);
-    }
 }
 
 /* ---- ready -------------------------------------------------------------------------------------- */
@@ -586,7 +640,7 @@ static struct status put_ready(struct replica *r, const struct raft_ready *rd)
 /* The log may lose what everybody has; see protocol reference 2.8. */
 static struct status truncate_log(struct replica *r)
 {
-    uint64_t upto = r->truncate_hint;
+    uint64_t upto = raft_truncate_hint(r->raft);
     uint8_t mem[KEY_RAFT_LOG_SIZE];
     uint8_t end[KEY_RAFT_LOG_SIZE];
     uint8_t value[2 * VARINT_MAX];
@@ -596,10 +650,6 @@ static struct status truncate_log(struct replica *r)
     struct store_write *w = NULL;
     struct write_item *item = NULL;
 
-    if (raft_get_state(r->raft).role == RAFT_LEADER) {
-        upto = raft_truncate_hint(r->raft);
-        r->truncate_hint = upto;
-    }
     upto = upto > r->applied.index ? r->applied.index : upto;
     if (r->log_bytes < r->store->o.log_bytes_max || upto <= r->truncated_index || r->truncating) {
         return OK;
@@ -646,6 +696,7 @@ void replica__handle_ready(struct replica *r)
             lease__role_changed(r);
         }
     }
+    snapshot__settle(r);
     apply__answer_committed(r);
     if (!status_ok(truncate_log(r))) {
         LOG_WARN("replica.truncate_failed", U64("range", r->range.v));
@@ -698,6 +749,17 @@ static void applied_done(struct replica *r, struct write_item *item)
     }
 }
 
+static void log_was_truncated(struct replica *r, const struct write_item *item)
+{
+    if (item->truncated_index <= r->truncated_index) {
+        return; /* A snapshot that was accepted meanwhile starts the log behind it. */
+    }
+    r->truncated_index = item->truncated_index;
+    r->truncated_term = item->truncated_term;
+    r->log_bytes = 0;
+    raft_log_truncated(r->raft, item->truncated_index, item->truncated_term);
+}
+
 void replica__write_done(struct store *s, struct write_item *item)
 {
     struct replica *r = item->replica;
@@ -712,10 +774,7 @@ void replica__write_done(struct store *s, struct write_item *item)
     }
     if (item->truncated_index != 0) {
         r->truncating = false;
-        r->truncated_index = item->truncated_index;
-        r->truncated_term = item->truncated_term;
-        r->log_bytes = 0;
-        raft_log_truncated(r->raft, item->truncated_index, item->truncated_term);
+        log_was_truncated(r, item);
     }
     if (item->applied) {
         applied_done(r, item);

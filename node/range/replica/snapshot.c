@@ -25,16 +25,18 @@
 /* ---- sending ------------------------------------------------------------------------------------ */
 
 struct snapshot_out {
-    struct list link; /* Of replica.outgoing. */
+    struct list link;    /* Of replica.outgoing. */
+    struct fiber *fiber; /* NULL: not running yet. */
     struct replica *replica;
     replica_id peer;
     struct rpc_to to;
     struct uuid uuid;
     struct engine_snap *snap;
     struct arena arena; /* Of the whole transfer: spans. */
+    struct bytes start; /* Of the range; it never changes. */
     struct key_span spans[KEY_RANGE_SPANS];
     struct applied_state state;
-    struct range_desc desc;
+    struct range_desc desc; /* As of `state`. */
 
     /* The chunk that the io lane fills. */
     int span;            /* Next span to read; KEY_RANGE_SPANS: all read. */
@@ -75,19 +77,6 @@ out:
     return st;
 }
 
-static void fill_chunk(void *arg)
-{
-    struct snapshot_out *o = arg;
-
-    buf_clear(&o->pairs);
-    o->pairs_count = 0;
-    o->st = OK;
-    while (status_ok(o->st) && o->span < KEY_RANGE_SPANS &&
-           o->pairs.len < RANGE_SNAPSHOT_CHUNK_BYTES) {
-        o->st = fill_span(o);
-    }
-}
-
 /* Value of an unversioned key as the snapshot has it. */
 static struct status snap_get(struct snapshot_out *o, struct bytes key, struct bytes *out)
 {
@@ -106,7 +95,9 @@ out:
     return st;
 }
 
-/* Takes the engine snapshot; index, term and descriptor come from inside it. */
+/* Takes the engine snapshot. Index, term and descriptor come from inside it: the replica in memory may
+ * not have heard yet that a write has ended, and the receiver will never apply what the snapshot
+ * contains. */
 static struct status open_snapshot(struct snapshot_out *o)
 {
     struct replica *r = o->replica;
@@ -116,8 +107,21 @@ static struct status open_snapshot(struct snapshot_out *o)
     TRY(engine_snap_acquire(r->store->engine, &o->snap));
     TRY(snap_get(o, key_range_record(mem, r->range, KEY_RANGE_APPLIED), &value));
     TRY(applied_state_decode(value, &o->state));
-    TRY(range_desc_dup(&o->arena, &r->desc, &o->desc));
-    return key_range_spans(&o->arena, r->range, r->desc.start, r->desc.end, o->spans);
+    TRY(replica__read_desc(r->store->engine, o->snap, o->start, &o->arena, &o->desc));
+    return key_range_spans(&o->arena, r->range, o->desc.start, o->desc.end, o->spans);
+}
+
+static void fill_chunk(void *arg)
+{
+    struct snapshot_out *o = arg;
+
+    buf_clear(&o->pairs);
+    o->pairs_count = 0;
+    o->st = o->snap == NULL ? open_snapshot(o) : OK;
+    while (status_ok(o->st) && o->span < KEY_RANGE_SPANS &&
+           o->pairs.len < RANGE_SNAPSHOT_CHUNK_BYTES) {
+        o->st = fill_span(o);
+    }
 }
 
 MAYYIELD static struct status send_chunk(struct snapshot_out *o, uint32_t seq)
@@ -162,7 +166,6 @@ MAYYIELD static struct status stream(struct snapshot_out *o)
 {
     struct replica *r = o->replica;
 
-    TRY(open_snapshot(o));
     for (uint32_t seq = 0; seq == 0 || o->span < KEY_RANGE_SPANS; seq++) {
         fiber_run_blocking(ENV_LANE_IO, fill_chunk, o);
         TRY(o->st);
@@ -183,11 +186,12 @@ MAYYIELD static void send_fiber(void *arg)
     struct store *s = r->store;
     struct status st = OK;
 
-    while (s->snapshots_out >= RANGE_SNAPSHOTS_OUT_MAX && !s->stopping) {
-        status_ignore(fiber_sleep(RETRY_NS)); /* Looked at again above. */
+    o->fiber = fiber_current();
+    while (status_ok(st) && s->snapshots_out >= RANGE_SNAPSHOTS_OUT_MAX && !s->stopping) {
+        st = fiber_sleep(RETRY_NS); /* Looked at again above. */
     }
     s->snapshots_out++;
-    st = stream(o);
+    st = status_ok(st) ? stream(o) : st;
     s->snapshots_out--;
     if (status_ok(st)) {
         s->stats.snapshots_sent++;
@@ -212,6 +216,40 @@ MAYYIELD static void send_fiber(void *arg)
     wait_queue_wake_all(&s->idle);
 }
 
+void snapshot__stop(struct replica *r)
+{
+    LIST_FOREACH(it, &r->outgoing) {
+        struct snapshot_out *o = LIST_ENTRY(it, struct snapshot_out, link);
+
+        if (o->fiber != NULL) {
+            fiber_cancel(o->fiber); /* One that has not started yet sees that the store stops. */
+        }
+    }
+}
+
+/* With its fiber spawned; NULL when that is not possible now. */
+static struct snapshot_out *out_new(struct replica *r, const struct range_replica *target)
+{
+    struct snapshot_out *o = calloc(1, sizeof(*o));
+
+    if (o == NULL) {
+        return NULL;
+    }
+    o->replica = r;
+    o->peer = target->id;
+    o->to = (struct rpc_to){target->node, target->store, RPC_CLASS_BULK};
+    env_random(shard_env(r->store->shard), o->uuid.b, sizeof(o->uuid.b));
+    arena_init(&o->arena, 0);
+    buf_init(&o->pairs, 2 * RPC_BODY_MAX);
+    if (!status_ok(bytes_dup(&o->arena, r->desc.start, &o->start)) ||
+        !status_ok(fiber_spawn(r->store->shard, "range.snapshot", send_fiber, o))) {
+        arena_deinit(&o->arena);
+        free(o);
+        return NULL;
+    }
+    return o;
+}
+
 void snapshot__send(struct replica *r, replica_id peer)
 {
     const struct range_replica *target = range_desc_find_id(&r->desc, peer);
@@ -222,19 +260,10 @@ void snapshot__send(struct replica *r, replica_id peer)
             return; /* On its way. */
         }
     }
-    o = target == NULL || r->store->stopping ? NULL : calloc(1, sizeof(*o));
+    o = target == NULL || r->store->stopping ? NULL : out_new(r, target);
     if (o == NULL) {
-        return;
-    }
-    o->replica = r;
-    o->peer = peer;
-    o->to = (struct rpc_to){target->node, target->store, RPC_CLASS_BULK};
-    env_random(shard_env(r->store->shard), o->uuid.b, sizeof(o->uuid.b));
-    arena_init(&o->arena, 0);
-    buf_init(&o->pairs, 2 * RPC_BODY_MAX);
-    if (!status_ok(fiber_spawn(r->store->shard, "range.snapshot", send_fiber, o))) {
-        arena_deinit(&o->arena);
-        free(o);
+        /* Owed for every request of the core: otherwise the peer would get nothing any more. */
+        raft_report_snapshot(r->raft, peer, false);
         return;
     }
     replica__acquire(r);
@@ -252,8 +281,11 @@ struct snapshot_in {
     uint64_t term;
     struct arena arena;
     struct range_desc desc;
+    struct key_span spans[KEY_RANGE_SPANS]; /* What it may contain. */
     struct engine_batch staged;
-    bool complete;
+    struct applied_state state; /* Among what was staged. */
+    bool has_state;
+    bool complete; /* Offered to the core: until that has decided nothing else comes in. */
     struct rpc_reply_to reply; /* Of the last chunk, answered when installed. */
 };
 
@@ -288,11 +320,40 @@ static struct status begin(struct replica *r, const Dsql__Pb__SnapshotChunk *pb)
     arena_init(&in->arena, 0);
     engine_batch_init(&in->staged);
     in->staged.ops.limit = RANGE_SNAPSHOT_BYTES_MAX;
-    return range_desc_from_pb(pb->desc, &in->arena, &in->desc);
+    TRY(range_desc_from_pb(pb->desc, &in->arena, &in->desc));
+    return key_range_spans(&in->arena, r->range, in->desc.start, in->desc.end, in->spans);
 }
 
-static struct status stage(struct snapshot_in *in, const Dsql__Pb__SnapshotChunk *pb,
-                           struct bytes block)
+static bool belongs(const struct snapshot_in *in, struct bytes key)
+{
+    for (int i = 0; i < KEY_RANGE_SPANS; i++) {
+        if (bytes_cmp(in->spans[i].start, key) <= 0 && bytes_cmp(key, in->spans[i].end) < 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One pair of a chunk. AppliedState travels with the data; it must be that of the header. */
+static struct status stage_pair(struct replica *r, struct bytes key, struct bytes value)
+{
+    struct snapshot_in *in = r->snap_in;
+    uint8_t mem[KEY_RANGE_ID_SIZE];
+
+    if (!belongs(in, key)) {
+        return FAIL(STATUS_CORRUPT, "a snapshot with keys of another range");
+    }
+    if (bytes_eq(key, key_range_record(mem, r->range, KEY_RANGE_APPLIED))) {
+        TRY(applied_state_decode(value, &in->state));
+        if (in->state.index != in->index || in->state.term != in->term) {
+            return FAIL(STATUS_CORRUPT, "a snapshot of another index than it says");
+        }
+        in->has_state = true;
+    }
+    return engine_batch_put(&in->staged, ENGINE_CF_STATE, key, value);
+}
+
+static struct status stage(struct replica *r, const Dsql__Pb__SnapshotChunk *pb, struct bytes block)
 {
     struct reader rd = reader_of(block);
 
@@ -306,9 +367,9 @@ static struct status stage(struct snapshot_in *in, const Dsql__Pb__SnapshotChunk
         if (rd.bad) {
             return FAIL(STATUS_CORRUPT, "damaged snapshot chunk");
         }
-        TRY(engine_batch_put(&in->staged, ENGINE_CF_STATE, key, value));
+        TRY(stage_pair(r, key, value));
     }
-    in->seq++;
+    r->snap_in->seq++;
     return OK;
 }
 
@@ -334,12 +395,30 @@ static struct status offer(struct replica *r, const Dsql__Pb__SnapshotChunk *pb,
     if (before.term > pb->raft_term) {
         return FAIL(STATUS_NOT_LEADER, "the snapshot comes from an older leader");
     }
-    r->snap_in->complete = true;
+    if (!r->snap_in->has_state) {
+        return FAIL(STATUS_CORRUPT, "a snapshot without applied state");
+    }
     range_desc_conf(&r->snap_in->desc, &conf);
     replica__refresh_view(r);
     TRY(raft_step(r->raft, &m));
+    r->snap_in->complete = true;
     store__mark_dirty(r);
     return OK;
+}
+
+void snapshot__settle(struct replica *r)
+{
+    struct snapshot_in *in = r->snap_in;
+    struct status st = OK;
+
+    if (in == NULL || !in->complete) {
+        return;
+    }
+    if (raft_get_state(r->raft).commit < in->index) {
+        st = FAIL(STATUS_NOT_LEADER, "the snapshot was refused");
+    }
+    rpc_reply(r->store->o.rpc, &in->reply, st, NULL, 0);
+    snapshot__drop(r);
 }
 
 static struct status take_chunk(struct store *s, const struct rpc_message *m, bool *answered)
@@ -364,14 +443,19 @@ static struct status take_chunk(struct store *s, const struct rpc_message *m, bo
     }
     r->last_from.v = pb->from_replica;
     r->last_from_store = m->from_store;
+    if (r->snap_in != NULL && r->snap_in->complete) {
+        /* A repetition of its last chunk is answered when it is installed. */
+        *answered = memcmp(r->snap_in->uuid.b, pb->snap_uuid.data, 16) == 0;
+        return FAIL(STATUS_OVERLOADED, "a snapshot is being installed");
+    }
     if (pb->seq == 0) {
         TRY(begin(r, pb));
     }
-    if (r->snap_in == NULL || r->snap_in->seq != pb->seq || r->snap_in->complete ||
+    if (r->snap_in == NULL || r->snap_in->seq != pb->seq ||
         memcmp(r->snap_in->uuid.b, pb->snap_uuid.data, 16) != 0) {
         return FAIL(STATUS_INVALID, "a snapshot chunk out of order");
     }
-    TRY(stage(r->snap_in, pb, rd.rest));
+    TRY(stage(r, pb, rd.rest));
     if (!pb->last) {
         return OK;
     }
@@ -404,13 +488,11 @@ static struct status put_snapshot(struct replica *r, const struct raft_ready *rd
     uint8_t end[KEY_RAFT_LOG_SIZE];
     uint8_t value[2 * VARINT_MAX];
     struct buf ident = {0};
-    struct key_span spans[KEY_RANGE_SPANS];
     size_t len = 0;
     struct status st = OK;
 
-    TRY(key_range_spans(&in->arena, r->range, in->desc.start, in->desc.end, spans));
     for (int i = 0; i < KEY_RANGE_SPANS; i++) {
-        TRY(engine_batch_delete_range(b, ENGINE_CF_STATE, spans[i].start, spans[i].end));
+        TRY(engine_batch_delete_range(b, ENGINE_CF_STATE, in->spans[i].start, in->spans[i].end));
     }
     TRY(engine_batch_append(b, buf_bytes(&in->staged.ops), true));
     TRY(engine_batch_delete_range(b, ENGINE_CF_RAFT, key_raft_log(mem, r->range, 0),
@@ -427,44 +509,26 @@ out:
     return st;
 }
 
-/* AppliedState travels with the data; find it among the staged changes. */
-static struct status staged_state(struct replica *r, struct applied_state *out)
-{
-    uint8_t mem[KEY_RANGE_ID_SIZE];
-    const struct bytes key = key_range_record(mem, r->range, KEY_RANGE_APPLIED);
-    struct bytes rest = buf_bytes(&r->snap_in->staged.ops);
-    struct engine_op op;
-    bool bad = false;
-
-    while (engine_ops_next(&rest, &op, &bad)) {
-        if (bytes_eq(op.key, key)) {
-            return applied_state_decode(op.value, out);
-        }
-    }
-    return FAIL(STATUS_CORRUPT, "a snapshot without applied state");
-}
-
 void snapshot__install(struct replica *r, const struct raft_ready *rd, struct store_write *w)
 {
     struct snapshot_in *in = r->snap_in;
     struct write_item *item = NULL;
     struct buf desc = {0};
-    struct applied_state state;
     struct status st = OK;
 
     INVARIANT(in != NULL && in->complete);
     INVARIANT(in->index == rd->snapshot_index);
-    TRY_OUT(staged_state(r, &state));
     TRY_OUT(put_snapshot(r, rd, &w->batch));
     TRY_OUT(range_desc_encode(&in->desc, &desc));
     item = store__add_item(w, r);
     item->snapshot = true;
     item->applied = true;
-    item->state = state;
+    item->state = in->state;
     item->desc = blob_copy(buf_bytes(&desc));
+    INVARIANT(item->desc != NULL);
     item->snapshot_reply = in->reply;
     w->sync = true;
-    r->submitted = state;
+    r->submitted = in->state;
     r->truncated_index = rd->snapshot_index;
     r->truncated_term = rd->snapshot_term;
     r->log_bytes = 0;

@@ -33,8 +33,10 @@ static struct status transport_send(void *ctx, node_id to, enum rpc_class cls,
     *f = (struct frame){.from = n->index, .to = to.v - 1, .bytes = bytes_of(f->data, size)};
     size = 0;
     for (uint32_t i = 0; i < count; i++) {
-        memcpy(f->data + size, parts[i].ptr, parts[i].len);
-        size += parts[i].len;
+        if (parts[i].len > 0) {
+            memcpy(f->data + size, parts[i].ptr, parts[i].len);
+            size += parts[i].len;
+        }
     }
     list_push_back(&n->cluster->frames, &f->link);
     return OK;
@@ -110,7 +112,11 @@ static bool arrives(struct cluster *c, const struct frame *f)
 static void deliver(struct cluster *c)
 {
     struct frame *f = NULL;
+    uint64_t left = 0; /* With latency, what is sent now arrives in the next round. */
 
+    LIST_FOREACH(it, &c->frames) {
+        left++;
+    }
     while ((f = take_frame(c)) != NULL) {
         struct cluster_node *to = &c->nodes[f->to];
         const int times = arrives(c, f) ? (c->duplicate ? 2 : 1) : 0;
@@ -123,6 +129,9 @@ static void deliver(struct cluster *c)
         }
         free(f);
         fake_world_settle(c->world);
+        if (c->latency_ms > 0 && --left == 0) {
+            return;
+        }
     }
 }
 
@@ -130,7 +139,9 @@ void cluster_run_ms(struct cluster *c, uint64_t ms)
 {
     for (uint64_t i = 0; i < ms; i++) {
         fake_world_advance(c->world, 1000000);
-        deliver(c);
+        if (c->latency_ms == 0 || ++c->ms % c->latency_ms == 0) {
+            deliver(c);
+        }
     }
 }
 

@@ -42,8 +42,10 @@ struct cluster {
     struct cluster_node nodes[CLUSTER_MAX];
     uint32_t count;
     struct list frames;
-    bool duplicate; /* Each frame arrives twice. */
-    bool reorder;   /* Frames that wait arrive in any order. */
+    bool duplicate;      /* Each frame arrives twice. */
+    uint64_t latency_ms; /* 0: frames arrive at once. */
+    uint64_t ms;
+    bool reorder; /* Frames that wait arrive in any order. */
     struct rng rng;
     /* Asked for each frame before it arrives; false: it is lost. NULL: none is. */
     bool (*filter)(void *ctx, const struct cluster_frame *f);

@@ -1,0 +1,92 @@
+/*
+ * gone.c -- removed replicas that nobody told.
+ *
+ * The problem: a replica is dropped from the configuration by an entry of the log, and from the moment
+ * it applies, the leader sends it nothing more. Whether the replica itself got that entry is chance. If
+ * not, it would keep its data for ever: as a learner it never campaigns, and a sleeping leader is as
+ * silent as one that has forgotten us.
+ *
+ * The idea: whoever removes a replica tells it so. If that is lost as well, a replica that has not heard
+ * of anybody for a while asks the peers it knows, more rarely each time. Ids are never used again, so any
+ * peer that has applied a descriptor without the asking id, but past it, knows that it was removed for
+ * good.
+ *
+ *     replica -- MEMBER? --> every peer of its descriptor      12 s after the last message, then 24, 48 ...
+ *     replica <---- GONE --- one that knows better: the replica removes itself
+ *
+ * Source: protocol reference 2.10.2. Differs: peers are asked instead of meta2, so that this works while
+ * the first range is down; with splits and merges meta2 will have to be read as well.
+ */
+#include "node/range/internal.h"
+
+#define ASK_TICKS     120u   /* Of RANGE_TICK_NS. */
+#define ASK_TICKS_MAX 30720u /* From then on as often as this. */
+
+static void send_to(struct replica *r, store_id store, replica_id to, uint32_t type)
+{
+    const struct raft_msg m = {.type = (enum raft_msg_type)type, .from = r->id, .to = to};
+
+    if (store.v != r->store->o.ident.store.v) {
+        outbox__add_to(&r->store->outbox, r, store, &m);
+    }
+}
+
+static bool knows_gone(const struct replica *r, replica_id id)
+{
+    return r->life == REPLICA_INIT && id.v != 0 && id.v < r->desc.next_replica &&
+           range_desc_find_id(&r->desc, id) == NULL;
+}
+
+static void ask(struct replica *r)
+{
+    for (uint32_t i = 0; i < r->desc.replicas_count; i++) {
+        send_to(r, r->desc.replicas[i].store, r->desc.replicas[i].id, RANGE_MSG_MEMBER);
+    }
+    if (r->life == REPLICA_UNINIT && r->last_from_store.v != 0) {
+        send_to(r, r->last_from_store, r->last_from, RANGE_MSG_MEMBER);
+    }
+}
+
+void gone__tick(struct replica *r)
+{
+    if (raft_get_state(r->raft).role == RAFT_LEADER) {
+        r->silent_ticks = 0;
+        r->ask_ticks = 0;
+        return;
+    }
+    r->ask_ticks = r->ask_ticks < ASK_TICKS ? ASK_TICKS : r->ask_ticks;
+    if (++r->silent_ticks >= r->ask_ticks) {
+        r->silent_ticks = 0;
+        r->ask_ticks = r->ask_ticks >= ASK_TICKS_MAX ? ASK_TICKS_MAX : 2 * r->ask_ticks;
+        ask(r);
+    }
+}
+
+void gone__heard(struct replica *r)
+{
+    r->silent_ticks = 0;
+    r->ask_ticks = 0;
+}
+
+bool gone__check_sender(struct replica *r, replica_id from, store_id from_store)
+{
+    if (!knows_gone(r, from)) {
+        return false;
+    }
+    send_to(r, from_store, from, RANGE_MSG_GONE);
+    return true;
+}
+
+void gone__tell(struct replica *r, store_id store, replica_id id)
+{
+    if (knows_gone(r, id)) {
+        send_to(r, store, id, RANGE_MSG_GONE);
+    }
+}
+
+void gone__told(struct replica *r)
+{
+    if (raft_get_state(r->raft).role != RAFT_LEADER) { /* A leader knows best. */
+        replica__remove(r);
+    }
+}

@@ -1,0 +1,423 @@
+/* Replicas that are brought up to date with the range as a whole. */
+#include "node/base/codec.h"
+#include "node/base/invariant.h"
+#include "node/range/internal.h"
+#include "node/rpc/pb_arena.h"
+#include "tests/unit/range/cluster.h"
+
+static const char *const key = "\x88k\x88";
+
+static bool voters(struct cluster *c, uint32_t nodes, uint32_t count)
+{
+    bool ok = true;
+
+    cluster_start(c, nodes);
+    for (uint32_t i = 1; i < count; i++) {
+        ok = ok && cluster_add_voter(c, 0, i) == STATUS_OK;
+    }
+    return ok;
+}
+
+/* Enough to make the leader cut its log. */
+static bool put_many(struct cluster *c, uint32_t i, int count)
+{
+    static char value[1000];
+
+    memset(value, 'v', sizeof(value) - 1);
+    for (int n = 0; n < count; n++) {
+        char k[] = {(char)0x88, 'a', (char)('a' + n % 20), (char)0x88, '\0'};
+
+        if (cluster_put(c, i, k, value) != STATUS_OK) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint64_t snapshots_sent(struct cluster *c, uint32_t i)
+{
+    struct store_stats stats;
+
+    store_get_stats(c->nodes[i].store, &stats);
+    return stats.snapshots_sent;
+}
+
+TEST(snapshot, a_follower_behind_the_log_gets_one)
+{
+    struct cluster c = {0};
+    struct store_stats stats;
+    uint64_t before = 0;
+
+    EXPECT_TRUE(voters(&c, 3, 3));
+    for (int i = 0; i < 3; i++) {
+        c.nodes[i].store->o.log_bytes_max = 4000;
+    }
+    before = snapshots_sent(&c, 0);
+    c.nodes[2].cut = true;
+    cluster_run_ms(&c, 4000); /* Its support is gone: it does not hold the log any more. */
+    c.latency_ms = 20;        /* The leader is busy when ticks come by. */
+    EXPECT_TRUE(put_many(&c, 0, 60));
+    c.latency_ms = 0;
+    cluster_run_ms(&c, 2000);
+    EXPECT_TRUE(store__find(c.nodes[0].store, (range_id){RANGE_FIRST_ID})->truncated_index > 20);
+    c.nodes[2].cut = false;
+    cluster_run_ms(&c, 4000);
+    EXPECT_TRUE(snapshots_sent(&c, 0) > before);
+    store_get_stats(c.nodes[2].store, &stats);
+    EXPECT_EQ(2, stats.snapshots_installed);
+    EXPECT_TRUE(cluster_digests_equal(&c));
+    EXPECT_TRUE(put_many(&c, 0, 3));
+    cluster_run_ms(&c, 1000);
+    EXPECT_TRUE(cluster_digests_equal(&c));
+    cluster_stop(&c);
+}
+
+/* Truncated logs and installed snapshots are what a restarted store finds. */
+TEST(snapshot, all_restart_behind_a_truncated_log)
+{
+    struct cluster c = {0};
+    enum status_code code = STATUS_OK;
+    int leader = -1;
+
+    EXPECT_TRUE(voters(&c, 3, 3));
+    for (int i = 0; i < 3; i++) {
+        c.nodes[i].store->o.log_bytes_max = 4000;
+    }
+    EXPECT_TRUE(put_many(&c, 0, 30));
+    EXPECT_EQ(STATUS_OK, cluster_put(&c, 0, key, "last"));
+    for (uint32_t i = 0; i < 3; i++) {
+        cluster_crash(&c, i, 0);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        cluster_restart(&c, i);
+    }
+    leader = cluster_wait_leaseholder(&c);
+    EXPECT_TRUE(leader >= 0);
+    EXPECT_STREQ("last", cluster_get(&c, (uint32_t)leader, key, &code));
+    EXPECT_EQ(STATUS_OK, cluster_put(&c, (uint32_t)leader, key, "new"));
+    cluster_run_ms(&c, 2000);
+    EXPECT_TRUE(cluster_digests_equal(&c));
+    cluster_stop(&c);
+}
+
+/* Frames twice and in any order: chunks, appends and votes. */
+TEST(snapshot, frames_arrive_twice_and_in_any_order)
+{
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        struct cluster c = {0};
+
+        cluster_start(&c, 3);
+        rng_seed(&c.rng, seed);
+        c.duplicate = true;
+        c.reorder = true;
+        EXPECT_TRUE(put_many(&c, 0, 20));
+        EXPECT_EQ(STATUS_OK, cluster_add_voter(&c, 0, 1));
+        EXPECT_EQ(STATUS_OK, cluster_add_voter(&c, 0, 2));
+        EXPECT_TRUE(put_many(&c, 0, 20));
+        EXPECT_EQ(STATUS_OK, cluster_transfer(&c, 0, 2));
+        cluster_run_ms(&c, 500);
+        EXPECT_EQ(2, cluster_leaseholder(&c));
+        EXPECT_TRUE(put_many(&c, 2, 5));
+        EXPECT_EQ(STATUS_OK, cluster_remove(&c, 2, 0));
+        cluster_run_ms(&c, 1500);
+        EXPECT_TRUE(cluster_digests_equal(&c));
+        EXPECT_EQ(0, c.nodes[0].fatal + c.nodes[1].fatal + c.nodes[2].fatal);
+        cluster_stop(&c);
+    }
+}
+
+/* A value of several chunks. */
+TEST(snapshot, many_chunks)
+{
+    struct cluster c = {0};
+    struct cluster_call call;
+    static char big[400000];
+
+    cluster_start(&c, 2);
+    memset(big, 'x', sizeof(big) - 1);
+    for (int i = 0; i < 5; i++) {
+        char k[] = {(char)0x88, 'b', (char)('a' + i), (char)0x88, '\0'};
+
+        EXPECT_EQ(STATUS_OK, cluster_put(&c, 0, k, big));
+    }
+    call = (struct cluster_call){.node = &c.nodes[0], .kind = CLUSTER_ADD_VOTER, .target = 1};
+    cluster_call_start(&call);
+    EXPECT_TRUE(cluster_call_wait(&call, 5000));
+    EXPECT_OK(call.st);
+    cluster_call_end(&call);
+    cluster_run_ms(&c, 1000);
+    EXPECT_TRUE(cluster_digests_equal(&c));
+    cluster_stop(&c);
+}
+
+static uint64_t generation(struct cluster *c, uint32_t i)
+{
+    return store__find(c->nodes[i].store, (range_id){RANGE_FIRST_ID})->desc.generation;
+}
+
+static uint64_t engine_generation(struct cluster *c, uint32_t i)
+{
+    struct range_desc d = {.generation = 0};
+    struct arena arena;
+    uint64_t g = 0;
+
+    arena_init(&arena, 0);
+    if (status_ok(replica__read_desc(c->nodes[i].engine, NULL, KEY_MIN, &arena, &d))) {
+        g = d.generation;
+    }
+    arena_deinit(&arena);
+    return g;
+}
+
+/*
+ * The engine holds a new descriptor, the replica has not heard yet that the write has ended, and now a
+ * snapshot is taken. Its index is behind the change: what the receiver gets as descriptor must be so, too,
+ * since it will never apply that entry.
+ */
+TEST(snapshot, the_descriptor_is_that_of_the_snapshot)
+{
+    struct cluster c = {0};
+    struct cluster_call call;
+    struct replica *r = NULL;
+    struct env *env = NULL;
+    uint64_t now = 0;
+
+    EXPECT_TRUE(voters(&c, 4, 2));
+    EXPECT_EQ(STATUS_OK, cluster_put(&c, 0, key, "v"));
+    env = shard_env(c.nodes[0].shard);
+    r = store__find(c.nodes[0].store, (range_id){RANGE_FIRST_ID});
+    now = generation(&c, 0);
+    c.nodes[3].cut = true;
+    /* One learner is there already, but has seen nothing yet. */
+    c.nodes[2].cut = true;
+    call = (struct cluster_call){.node = &c.nodes[0], .kind = CLUSTER_ADD_VOTER, .target = 2};
+    call.timeout_ms = 300;
+    cluster_call_start(&call);
+    EXPECT_TRUE(cluster_call_wait(&call, 1000));
+    cluster_call_end(&call);
+    EXPECT_EQ(now + 1, generation(&c, 0));
+    /* The next change reaches the engine, not the replica. */
+    fake_env_hold(env, FAKE_HOLD_DONE);
+    call = (struct cluster_call){.node = &c.nodes[0], .kind = CLUSTER_ADD_VOTER, .target = 3};
+    call.timeout_ms = 3000;
+    cluster_call_start(&call);
+    for (int i = 0; i < 200 && engine_generation(&c, 0) == now + 1; i++) {
+        fake_env_let_through(env, 1);
+        cluster_run_ms(&c, 1);
+    }
+    fake_env_let_through(env, 0);
+    EXPECT_EQ(now + 2, engine_generation(&c, 0));
+    EXPECT_EQ(now + 1, generation(&c, 0));
+    shard_enter(c.nodes[0].shard);
+    snapshot__send(r, range_desc_find(&r->desc, (store_id){3})->id);
+    shard_leave(c.nodes[0].shard);
+    c.nodes[2].cut = false;
+    cluster_run_ms(&c, 5);
+    EXPECT_EQ(now + 1, generation(&c, 0));
+    fake_env_hold(env, FAKE_HOLD_NOTHING);
+    cluster_run_ms(&c, 1500);
+    EXPECT_EQ(now + 2, generation(&c, 2));
+    EXPECT_TRUE(cluster_call_wait(&call, 5000));
+    cluster_call_end(&call);
+    cluster_stop(&c);
+}
+
+/* ---- what others may send ------------------------------------------------------------------------ */
+
+struct chunk {
+    Dsql__Pb__SnapshotChunk pb;
+    struct buf pairs;
+    struct range_desc desc;
+};
+
+static void chunk_init(struct chunk *k, uint32_t to_replica)
+{
+    *k = (struct chunk){
+        .desc = {.id = {RANGE_FIRST_ID},
+                 .start = KEY_MIN,
+                 .end = KEY_MAX,
+                 .replicas = {{{1}, {1}, {1}, RANGE_VOTER}, {{2}, {2}, {2}, RANGE_LEARNER}},
+                 .replicas_count = 2,
+                 .next_replica = 3,
+                 .generation = 2}};
+    dsql__pb__snapshot_chunk__init(&k->pb);
+    k->pb.snap_uuid = pb_binary(BYTES_LIT("0123456789abcdef"));
+    k->pb.last = true;
+    k->pb.range_id = RANGE_FIRST_ID;
+    k->pb.from_replica = 1;
+    k->pb.to_replica = to_replica;
+    k->pb.index = 500;
+    k->pb.term = 7;
+    k->pb.raft_term = 9;
+}
+
+static void chunk_pair(struct chunk *k, struct bytes pair_key, struct bytes value)
+{
+    INVARIANT(status_ok(buf_append_lp(&k->pairs, pair_key)));
+    INVARIANT(status_ok(buf_append_lp(&k->pairs, value)));
+    k->pb.pairs++;
+}
+
+static void chunk_state(struct chunk *k, uint64_t index)
+{
+    const struct applied_state a = {.index = index, .term = 7};
+    struct buf value = {0};
+    uint8_t mem[KEY_RANGE_ID_SIZE];
+
+    INVARIANT(status_ok(applied_state_encode(&a, &value)));
+    chunk_pair(k, key_range_record(mem, (range_id){RANGE_FIRST_ID}, KEY_RANGE_APPLIED),
+               buf_bytes(&value));
+    buf_deinit(&value);
+}
+
+struct offer {
+    struct cluster *c;
+    struct chunk *chunk;
+    struct status st;
+    bool done;
+};
+
+static void offer_fiber(void *arg)
+{
+    struct offer *o = arg;
+    struct cluster_node *n = &o->c->nodes[0];
+    Dsql__Pb__RangeDesc desc;
+    Dsql__Pb__ReplicaDesc replicas[RAFT_PEERS_MAX];
+    Dsql__Pb__ReplicaDesc *pointers[RAFT_PEERS_MAX];
+    struct arena arena;
+    struct bytes parts[3];
+    struct bytes reply;
+    uint8_t prefix[VARINT_MAX];
+
+    arena_init(&arena, 0);
+    range_desc_to_pb(&o->chunk->desc, &desc, replicas, pointers);
+    o->chunk->pb.desc = o->chunk->pb.seq == 0 ? &desc : NULL;
+    if (o->chunk->pb.checksum == 0) {
+        o->chunk->pb.checksum = hash64(buf_bytes(&o->chunk->pairs), 0);
+    }
+    INVARIANT(status_ok(pb_pack(&o->chunk->pb.base, &arena, &parts[1])));
+    parts[0] = bytes_of(prefix, varint_put(prefix, parts[1].len));
+    parts[2] = buf_bytes(&o->chunk->pairs);
+    o->st = rpc_call(n->rpc, (struct rpc_to){{2}, {2}, RPC_CLASS_BULK}, RPC_TYPE_SNAPSHOT, parts, 3,
+                     env_mono_ns(shard_env(n->shard)) + 1000000000u, &arena, &reply);
+    arena_deinit(&arena);
+    o->done = true;
+}
+
+static enum status_code offer(struct cluster *c, struct chunk *k)
+{
+    struct offer o = {.c = c, .chunk = k};
+
+    INVARIANT(status_ok(fiber_spawn(c->nodes[0].shard, "offer", offer_fiber, &o)));
+    for (int i = 0; i < 1500 && !o.done; i++) {
+        cluster_run_ms(c, 1);
+    }
+    INVARIANT(o.done);
+    buf_deinit(&k->pairs);
+    return o.st.code;
+}
+
+/* An empty replica 2 of the first range on node 1, that nobody speaks to. */
+static void lone_replica(struct cluster *c)
+{
+    struct replica *r = NULL;
+
+    cluster_start(c, 2);
+    shard_enter(c->nodes[1].shard);
+    INVARIANT(status_ok(
+        replica__create(c->nodes[1].store, (range_id){RANGE_FIRST_ID}, (replica_id){2}, &r)));
+    shard_leave(c->nodes[1].shard);
+    cluster_run_ms(c, 10);
+}
+
+TEST(snapshot, damaged_ones_are_refused)
+{
+    struct cluster c = {0};
+    struct chunk k;
+
+    lone_replica(&c);
+    chunk_init(&k, 2);
+    EXPECT_EQ(STATUS_CORRUPT, offer(&c, &k)); /* No applied state. */
+    chunk_init(&k, 2);
+    chunk_state(&k, 499);
+    EXPECT_EQ(STATUS_CORRUPT, offer(&c, &k)); /* Of another index. */
+    chunk_init(&k, 2);
+    chunk_state(&k, 500);
+    chunk_pair(&k,
+               BYTES_LIT("\x01\0\0\0\0\0\0\0\x05"
+                         "a"),
+               BYTES_LIT("x"));
+    EXPECT_EQ(STATUS_CORRUPT, offer(&c, &k)); /* Another range's record. */
+    chunk_init(&k, 2);
+    chunk_state(&k, 500);
+    k.pb.checksum = 1;
+    EXPECT_EQ(STATUS_CORRUPT, offer(&c, &k));
+    chunk_init(&k, 2);
+    chunk_state(&k, 500);
+    k.pb.pairs++;
+    EXPECT_EQ(STATUS_CORRUPT, offer(&c, &k)); /* Fewer pairs than it says. */
+    chunk_init(&k, 2);
+    k.pb.range_id = 4;
+    EXPECT_EQ(STATUS_NOT_FOUND, offer(&c, &k));
+    chunk_init(&k, 7);
+    EXPECT_EQ(STATUS_NOT_FOUND, offer(&c, &k));
+    chunk_init(&k, 2);
+    k.pb.seq = 1;
+    EXPECT_EQ(STATUS_INVALID, offer(&c, &k)); /* No beginning. */
+    chunk_init(&k, 2);
+    k.desc.id.v = 4;
+    EXPECT_EQ(STATUS_CORRUPT, offer(&c, &k));
+    chunk_init(&k, 2);
+    k.pb.snap_uuid = pb_binary(BYTES_LIT("short"));
+    EXPECT_EQ(STATUS_CORRUPT, offer(&c, &k));
+    chunk_init(&k, 2);
+    chunk_state(&k, 500);
+    k.desc.replicas_count = 1; /* We are no member: the core refuses. */
+    EXPECT_EQ(STATUS_INVALID, offer(&c, &k));
+    EXPECT_EQ(0, c.nodes[1].fatal);
+    chunk_init(&k, 2);
+    chunk_state(&k, 500);
+    k.desc.replicas_count = 2;
+    EXPECT_EQ(STATUS_OK, offer(&c, &k));
+    cluster_stop(&c);
+}
+
+/* Once taken, a repetition is no news, and an older leader has nothing to say. */
+TEST(snapshot, old_ones_are_not_installed)
+{
+    struct cluster c = {0};
+    struct chunk k;
+    struct store_stats stats;
+
+    lone_replica(&c);
+    chunk_init(&k, 2);
+    chunk_state(&k, 500);
+    EXPECT_EQ(STATUS_OK, offer(&c, &k));
+    chunk_init(&k, 2);
+    chunk_state(&k, 500);
+    EXPECT_EQ(STATUS_OK, offer(&c, &k));
+    chunk_init(&k, 2);
+    k.pb.index = 600;
+    k.pb.raft_term = 8;
+    chunk_state(&k, 600);
+    EXPECT_EQ(STATUS_NOT_LEADER, offer(&c, &k));
+    store_get_stats(c.nodes[1].store, &stats);
+    EXPECT_EQ(1, stats.snapshots_installed);
+    cluster_stop(&c);
+}
+
+/* While one is offered to the core nothing else takes its place, whatever comes in. */
+TEST(snapshot, the_beginning_of_another_does_not_disturb)
+{
+    struct cluster c = {0};
+    struct chunk k;
+
+    lone_replica(&c);
+    c.duplicate = true;
+    chunk_init(&k, 2);
+    chunk_state(&k, 500);
+    EXPECT_EQ(STATUS_OK, offer(&c, &k));
+    EXPECT_EQ(0, c.nodes[1].fatal);
+    EXPECT_TRUE(store__find(c.nodes[1].store, (range_id){RANGE_FIRST_ID})->life == REPLICA_INIT);
+    cluster_stop(&c);
+}
