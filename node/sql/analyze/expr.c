@@ -492,7 +492,7 @@ static struct status case_expr(struct analyzer *a, const struct ast_expr *in, st
     const struct ast_case *c = &in->case_;
     struct expr *e = analyze_new(a, EXPR_CASE, TYPE_UNKNOWN, in->location, 2 * c->whens_count + 1);
 
-    if (e == NULL) {
+    if (e == NULL || e->args == NULL) {
         return analyze_no_memory();
     }
     for (uint32_t i = 0; i < c->whens_count; i++) {

@@ -135,6 +135,9 @@ struct status txn_scan(struct txn *t, struct txn_scan *scan, struct arena *arena
     scan->more = n > max;
     n = n > max ? max : n;
     scan->rows = ARENA_ARRAY(arena, struct txn_row, n + 1);
+    if (scan->rows == NULL) {
+        return FAIL(STATUS_MEMORY, "no memory for rows");
+    }
     scan->rows_count = n;
     t->shared->scanned_rows += n;
     for (uint32_t i = 0; i < n; i++) {
@@ -207,6 +210,9 @@ struct status txn_commit(struct txn *t)
     t->ended = true;
     if (t->conflict) {
         return FAIL(STATUS_EXISTS, "key exists");
+    }
+    if (t->writes == 0) {
+        return OK;
     }
     old = *t->shared;
     t->shared->rows = t->own.rows;
