@@ -222,6 +222,13 @@ int64_t session__now_us(struct session *s)
 
 /* ---- what statements may know ---- */
 
+static int64_t unique_rowid(void *ctx)
+{
+    const struct session *s = ctx;
+
+    return catalog_unique_rowid(sql_catalog(s->sql));
+}
+
 static int64_t clock_us(void *ctx)
 {
     return session__now_us(ctx);
@@ -241,6 +248,7 @@ void session__fill_view(struct session *s, struct sql_view *out)
         .txn_start_us = s->block.state == BLOCK_NONE ? s->statement_start_us : s->block.start_us,
         .statement_start_us = s->statement_start_us,
         .clock_us = clock_us,
+        .unique_rowid = unique_rowid,
         .setting = current_setting,
         .ctx = s,
         .env = shard_env(s->sql->o.shard),
