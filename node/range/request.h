@@ -26,6 +26,7 @@ enum range_op {
     RANGE_OP_INSERT = 4, /* Expects the key to be absent at the commit timestamp. */
     RANGE_OP_DELETE = 5,
     RANGE_OP_REFRESH = 6, /* [key, end); end empty: the single key. */
+    RANGE_OP_ABSENT = 7,  /* Expects the key to be absent and leaves it so: an insert undone. */
     RANGE_OP_COUNT
 };
 
@@ -80,7 +81,8 @@ struct range_result {
 
 static inline bool range_op_writes(enum range_op op)
 {
-    return op == RANGE_OP_PUT || op == RANGE_OP_INSERT || op == RANGE_OP_DELETE;
+    return op == RANGE_OP_PUT || op == RANGE_OP_INSERT || op == RANGE_OP_DELETE ||
+           op == RANGE_OP_ABSENT;
 }
 
 /* Wire form of both. Decoded values borrow from `b` or live in the arena.

@@ -20,11 +20,20 @@
 #include "node/runtime/fiber.h"
 #include "node/storage/key/key.h"
 
+/* A commit is one batch. */
+_Static_assert(TXN_WRITES_MAX + TXN_READ_SPANS_MAX <= RANGE_REQUESTS_MAX, "a commit fits a batch");
+
 enum write_kind {
     WRITE_PUT,
     WRITE_INSERT, /* The commit checks that the key is absent. */
     WRITE_DELETE,
+    WRITE_UNDONE, /* Inserted and deleted again: the commit still checks that the key is absent. */
 };
+
+static bool leaves_row(enum write_kind kind)
+{
+    return kind == WRITE_PUT || kind == WRITE_INSERT;
+}
 
 struct write {
     enum write_kind kind;
@@ -155,8 +164,9 @@ static struct status add_write(struct txn *t, enum write_kind kind, struct bytes
     if (key.len + value.len > TXN_BYTES_MAX - t->bytes || t->count >= TXN_WRITES_MAX) {
         return FAIL(STATUS_MEMORY, "the transaction writes too much at once");
     }
-    if (before != NULL && before->kind == WRITE_INSERT && kind == WRITE_PUT) {
-        w.kind = WRITE_INSERT; /* What the insert expects still has to be checked. */
+    if (before != NULL && (before->kind == WRITE_INSERT || before->kind == WRITE_UNDONE)) {
+        /* What the insert expects still has to be checked. */
+        w.kind = kind == WRITE_DELETE ? WRITE_UNDONE : WRITE_INSERT;
     }
     TRY(bytes_dup(t->arena, key, &w.key));
     TRY(bytes_dup(t->arena, value, &w.value));
@@ -197,7 +207,7 @@ struct status txn_insert(struct txn *t, struct bytes key, struct bytes value)
     bool found = false;
 
     if (before != NULL) {
-        return before->kind == WRITE_DELETE ? add_write(t, WRITE_PUT, key, value) : exists(t, key);
+        return leaves_row(before->kind) ? exists(t, key) : add_write(t, WRITE_PUT, key, value);
     }
     if (t->o.implicit) {
         return add_write(t, WRITE_INSERT, key, value);
@@ -282,7 +292,7 @@ struct status txn_multi_get(struct txn *t, const struct bytes *keys, uint32_t co
     for (uint32_t i = 0; i < count; i++) {
         const struct write *w = t->count == 0 ? NULL : find_write(t, keys[i]);
 
-        found[i] = w != NULL && w->kind != WRITE_DELETE;
+        found[i] = w != NULL && leaves_row(w->kind);
         values[i] = found[i] ? w->value : BYTES_EMPTY;
         if (w == NULL) {
             requests[asked++] = (struct range_request){.op = RANGE_OP_GET, .key = keys[i]};
@@ -294,7 +304,7 @@ struct status txn_multi_get(struct txn *t, const struct bytes *keys, uint32_t co
     }
     TRY(send_reads(t, requests, asked, arena, &result));
     for (uint32_t i = 0, n = 0; i < count; i++) {
-        if (n < asked && requests[n].key.ptr == keys[i].ptr) {
+        if (t->count == 0 || find_write(t, keys[i]) == NULL) {
             found[i] = result.responses[n].found;
             values[i] = result.responses[n].value;
             n++;
@@ -349,7 +359,7 @@ static bool merge_next(const struct txn *t, struct merge *m, struct txn_row *out
         }
         m->hi -= m->reverse ? 1 : 0;
         m->lo += m->reverse ? 0 : 1;
-        if (own->kind != WRITE_DELETE) {
+        if (leaves_row(own->kind)) {
             *out = (struct txn_row){own->key, own->value};
             return true;
         }
@@ -429,10 +439,29 @@ static enum range_op write_op(enum write_kind kind)
         return RANGE_OP_PUT;
     case WRITE_INSERT:
         return RANGE_OP_INSERT;
+    case WRITE_UNDONE:
+        return RANGE_OP_ABSENT;
     case WRITE_DELETE:
         break;
     }
     return RANGE_OP_DELETE;
+}
+
+/* What was read first: a row that is in the way of an insert does not matter when the transaction has to
+ * run again anyway. */
+static void fill_commit(const struct txn *t, struct range_request *requests, struct range_batch *b)
+{
+    for (uint32_t i = 0; i < t->spans_count; i++) {
+        requests[b->count++] = (struct range_request){
+            .op = RANGE_OP_REFRESH, .key = t->spans[i].start, .end = t->spans[i].end};
+    }
+    for (uint32_t i = 0; i < t->index_count; i++) {
+        const struct write *w = &t->writes[t->index[i]];
+
+        requests[b->count++] =
+            (struct range_request){.op = write_op(w->kind), .key = w->key, .value = w->value};
+    }
+    b->requests = requests;
 }
 
 struct status txn_commit(struct txn *t)
@@ -452,20 +481,12 @@ struct status txn_commit(struct txn *t)
     if (requests == NULL) {
         return FAIL(STATUS_MEMORY, "memory limit reached");
     }
-    for (uint32_t i = 0; i < t->index_count; i++) {
-        const struct write *w = &t->writes[t->index[i]];
-
-        requests[b.count++] =
-            (struct range_request){.op = write_op(w->kind), .key = w->key, .value = w->value};
-    }
-    for (uint32_t i = 0; i < t->spans_count; i++) {
-        requests[b.count++] = (struct range_request){
-            .op = RANGE_OP_REFRESH, .key = t->spans[i].start, .end = t->spans[i].end};
-    }
-    b.requests = requests;
+    fill_commit(t, requests, &b);
     st = kv_send(t->kv, &b, t->o.deadline_ns, t->arena, &result);
-    t->commit_ts = result.commit_ts;
-    if (st.code == STATUS_EXISTS && result.conflict < t->index_count) {
+    if (status_ok(st)) {
+        t->commit_ts = result.commit_ts;
+    }
+    if (st.code == STATUS_EXISTS && result.conflict < b.count) {
         t->conflict_key = requests[result.conflict].key;
     }
     return st;

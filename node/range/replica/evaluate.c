@@ -130,9 +130,10 @@ static struct status eval_write(struct eval *e, struct mvcc_writer *w,
     const struct mvcc_write op = {
         .key = q->key,
         .value = q->value,
-        .tombstone = q->op == RANGE_OP_DELETE,
+        .tombstone = q->op == RANGE_OP_DELETE || q->op == RANGE_OP_ABSENT,
         .ts = e->commit_ts,
-        .expect = q->op == RANGE_OP_INSERT ? MVCC_EXPECT_ABSENT : MVCC_EXPECT_ANY,
+        .expect = q->op == RANGE_OP_INSERT || q->op == RANGE_OP_ABSENT ? MVCC_EXPECT_ABSENT
+                                                                       : MVCC_EXPECT_ANY,
     };
     struct mvcc_written written;
     struct mvcc_conflict conflict = {0};
@@ -167,6 +168,7 @@ static struct status eval_request(struct eval *e, struct mvcc_reader *reader, st
     case RANGE_OP_PUT:
     case RANGE_OP_INSERT:
     case RANGE_OP_DELETE:
+    case RANGE_OP_ABSENT:
         return eval_write(e, w, q);
     case RANGE_OP_REFRESH:
         return eval_refresh(e, reader, q);
@@ -241,6 +243,7 @@ static bool well_formed(const struct range_request *q)
     case RANGE_OP_PUT:
     case RANGE_OP_INSERT:
     case RANGE_OP_DELETE:
+    case RANGE_OP_ABSENT:
         return q->end.len == 0;
     case RANGE_OP_COUNT:
         break;
