@@ -158,6 +158,10 @@ static struct status refuse_forms(struct analyzer *a, const struct ast_expr *in)
 {
     const struct ast_function *fn = in->function;
 
+    if (fn->star && fn->distinct) {
+        return sql_error_set(a->err, a->arena, "42601", in->location,
+                             "DISTINCT specified, but %s has no argument", fn->name.name);
+    }
     if (fn->args.count == 0 && !fn->star) {
         return sql_error_set(a->err, a->arena, "42809", in->location,
                              "%s(*) must be used to call a parameterless aggregate function",
@@ -165,9 +169,6 @@ static struct status refuse_forms(struct analyzer *a, const struct ast_expr *in)
     }
     if (fn->args.count > 1) {
         return analyze_unsupported(a, in->location, "aggregate with several arguments");
-    }
-    if (fn->distinct) {
-        return analyze_unsupported(a, in->location, "DISTINCT in an aggregate");
     }
     if (fn->agg_order.count > 0) {
         return analyze_unsupported(a, in->location, "ORDER BY in an aggregate");
@@ -214,6 +215,7 @@ struct status analyze_aggregate(struct analyzer *a, const struct ast_expr *in, s
         TRY(analyze_condition(a, fn->filter, "FILTER", &g.filter));
         a->in_agg = false;
     }
+    g.distinct = fn->distinct;
     return add_agg(a, g, in->location, out);
 }
 

@@ -134,6 +134,26 @@ static struct status primary_key(struct creation *c, const struct ast_constraint
     return OK;
 }
 
+static struct status nullability(struct creation *c, const struct ast_constraint *k,
+                                 struct column_desc *d)
+{
+    const struct ast_constraints *all = &c->in->columns[d - c->t->columns].constraints;
+
+    for (uint32_t i = 0; i < all->count && &all->items[i] != k; i++) {
+        const enum ast_constraint_kind other = all->items[i].kind;
+
+        if (other != k->kind &&
+            (other == AST_CONSTRAINT_NULL || other == AST_CONSTRAINT_NOT_NULL)) {
+            return sql_error_set(
+                c->a->err, c->a->arena, "42601", k->location,
+                "conflicting NULL/NOT NULL declarations for column \"%s\" of table \"%s\"", d->name,
+                c->t->name);
+        }
+    }
+    d->not_null = d->not_null || k->kind == AST_CONSTRAINT_NOT_NULL;
+    return OK;
+}
+
 /* d NULL: a constraint of the table. */
 static struct status constraint(struct creation *c, const struct ast_constraint *k,
                                 struct column_desc *d)
@@ -143,12 +163,8 @@ static struct status constraint(struct creation *c, const struct ast_constraint 
     }
     switch (k->kind) {
     case AST_CONSTRAINT_NULL:
-        return OK;
     case AST_CONSTRAINT_NOT_NULL:
-        if (d != NULL) {
-            d->not_null = true;
-        }
-        return OK;
+        return d == NULL ? OK : nullability(c, k, d);
     case AST_CONSTRAINT_DEFAULT:
         return d == NULL ? OK : column_default(c, d, k);
     case AST_CONSTRAINT_PRIMARY_KEY:

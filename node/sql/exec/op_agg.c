@@ -4,13 +4,16 @@
  * Groups stand in a hash table from the hash of their columns to a chain of groups, and leave in the
  * order in which they were first seen, which is deterministic where hash order is not. NULLs are equal
  * for grouping. The state of an aggregate is one small struct for all kinds.
+ *
+ * DISTINCT: the values that have counted stand in a second table, keyed by group, item and value.
  */
 #include <string.h>
 
 #include "node/runtime/fiber.h"
 #include "node/sql/exec/exec_internal.h"
 
-#define AGG_GROUPS_MAX 4000000u
+#define AGG_GROUPS_MAX   4000000u
+#define AGG_ITEMS_SPREAD 65536u /* Above every number of an item. */
 
 struct agg_state {
     int64_t count;
@@ -19,14 +22,24 @@ struct agg_state {
 
 struct agg_group {
     struct agg_group *next_same_hash;
+    uint32_t number; /* In order of appearance. */
     union datum *keys;
     uint8_t *nulls;
     struct agg_state states[];
 };
 
+/* A value that an aggregate with DISTINCT has counted. */
+struct agg_seen {
+    struct agg_seen *next_same_hash;
+    const struct agg_group *group;
+    uint16_t item;
+    union datum value;
+};
+
 struct op_agg {
     struct op op;
     struct map by_hash;
+    struct map seen;
     struct arena *arena;
     struct agg_group **groups; /* In order of appearance. */
     uint32_t groups_count;
@@ -86,6 +99,7 @@ static struct status add_group(struct op_agg *s, struct agg_group *g)
         s->groups = more;
         s->groups_cap = cap;
     }
+    g->number = s->groups_count;
     s->groups[s->groups_count++] = g;
     return OK;
 }
@@ -177,6 +191,33 @@ static struct status step(struct op_agg *s, struct agg_state *st, const struct p
     return OK;
 }
 
+/* *first: this value is new to the group's aggregate, and is remembered. */
+static struct status count_distinct(struct op_agg *s, const struct agg_group *g, uint16_t item,
+                                    union datum d, bool *first)
+{
+    const enum type_phys phys = s->op.node->agg.items[item].phys;
+    const uint64_t hash = datum_hash(phys, d, (uint64_t)g->number * AGG_ITEMS_SPREAD + item);
+    struct agg_seen *same = map_get(&s->seen, hash);
+    struct agg_seen *fresh = NULL;
+
+    *first = false;
+    for (const struct agg_seen *i = same; i != NULL; i = i->next_same_hash) {
+        if (i->group == g && i->item == item && datum_cmp(phys, i->value, d) == 0) {
+            return OK;
+        }
+    }
+    fresh = ARENA_NEW(s->arena, struct agg_seen);
+    if (fresh == NULL) {
+        return exec__no_memory();
+    }
+    fresh->next_same_hash = same;
+    fresh->group = g;
+    fresh->item = item;
+    TRY(datum_dup(phys, d, s->arena, &fresh->value));
+    *first = true;
+    return map_put(&s->seen, hash, fresh);
+}
+
 static struct status consume_row(struct op_agg *s, const struct batch *b, uint32_t row)
 {
     const struct plan_agg *p = &s->op.node->agg;
@@ -199,6 +240,14 @@ static struct status consume_row(struct op_agg *s, const struct batch *b, uint32
         }
         if (v != NULL) {
             d = vec_get(v, row);
+        }
+        if (it->distinct) {
+            bool first = false;
+
+            TRY(count_distinct(s, g, i, d, &first));
+            if (!first) {
+                continue;
+            }
         }
         TRY(step(s, &g->states[i], it, d));
     }
@@ -299,7 +348,9 @@ struct status exec__open_agg(struct exec *x, const struct plan_node *n, struct o
         return exec__no_memory();
     }
     map_init(&s->by_hash, AGG_GROUPS_MAX);
+    map_init(&s->seen, AGG_GROUPS_MAX);
     TRY(arena_defer(x->arena, deinit_map, &s->by_hash));
+    TRY(arena_defer(x->arena, deinit_map, &s->seen));
     TRY(exec__child_arena(x, EXEC_SORT_BYTES_MAX, &s->arena));
     s->op.ops = &agg_ops;
     *out = &s->op;

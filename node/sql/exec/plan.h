@@ -74,6 +74,7 @@ struct plan_agg_item {
     enum type_phys phys; /* Of the argument. */
     int16_t column;      /* Argument, -1: count(*). */
     int16_t filter;      /* Boolean column, -1: none. */
+    bool distinct;       /* Each value of a group counts once. */
 };
 
 /* Rows with equal values of the group columns become one row: the group columns, then the items. */

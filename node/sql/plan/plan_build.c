@@ -298,7 +298,8 @@ static struct status aggregate(struct plan_builder *b, const struct query *q,
     for (uint16_t i = 0; i < q->aggs_count; i++) {
         const struct query_agg *g = &q->aggs[i];
 
-        items[i] = (struct plan_agg_item){.kind = g->desc->kind, .column = -1, .filter = -1};
+        items[i] = (struct plan_agg_item){
+            .kind = g->desc->kind, .column = -1, .filter = -1, .distinct = g->distinct};
         if (g->arg != NULL) {
             items[i].phys = phys_of(g->arg->type);
             items[i].column = (int16_t)count;

@@ -110,6 +110,7 @@ struct query_agg {
     const struct agg_desc *desc;
     struct expr *arg;    /* NULL: count(*). */
     struct expr *filter; /* NULL: none. */
+    bool distinct;
 };
 
 enum query_kind {
