@@ -21,11 +21,13 @@
 #include <rocksdb/c.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "node/base/codec.h"
 #include "node/base/invariant.h"
 #include "node/base/log.h"
 #include "node/storage/engine/engine_internal.h"
+#include "node/storage/engine/space.h"
 #include "node/storage/engine/sync_mark.h"
 #include "node/storage/key/key.h"
 
@@ -63,7 +65,9 @@ struct rocks_engine {
     rocksdb_writeoptions_t *write_nosync;
     rocksdb_writebatch_t *batch; /* Reused: there is one writer. */
     struct engine_sync_mark mark;
-    uint64_t sync_count; /* Over the life of the store. */
+    struct engine_space space;
+    struct status failed; /* Of a write: final, nothing is written behind it. */
+    uint64_t sync_count;  /* Over the life of the store. */
     uint64_t writes;
     uint64_t syncs;
 };
@@ -261,6 +265,7 @@ static void rocks_close(struct engine *e)
         rocksdb_close(r->db);
     }
     engine__sync_mark_close(&r->mark);
+    engine__space_close(&r->space);
     for (int i = 0; i < CF_HANDLES; i++) {
         rocksdb_options_destroy(r->options[i]);
     }
@@ -331,6 +336,16 @@ static struct status open_database(struct rocks_engine *r, const struct engine_o
     return check_sync_mark(r, o->path, msg_arena);
 }
 
+/* Before the library opens its files, since it writes while it does. */
+static struct status open_space(struct rocks_engine *r, const struct engine_options *o,
+                                struct arena *msg_arena)
+{
+    if (o->create_if_missing) {
+        (void)mkdir(o->path, 0755); /* The library tells better why it cannot be. */
+    }
+    return engine__space_open(&r->space, o->path, memtable_size(o), msg_arena);
+}
+
 static struct status rocks_write(struct engine *e, const struct engine_batch *b, bool sync);
 static struct status rocks_get(struct engine *e, enum engine_cf cf, struct bytes key,
                                enum engine_tier tier, struct arena *arena, struct bytes *out);
@@ -366,8 +381,11 @@ struct status engine_open_rocksdb(const struct engine_options *o, struct arena *
     }
     r->base.v = &rocks_vtable;
     r->mark.fd = -1;
+    r->space.fd = -1;
+    r->failed = OK;
     make_options(r, o);
-    st = open_database(r, o, msg_arena);
+    st = open_space(r, o, msg_arena);
+    st = status_ok(st) ? open_database(r, o, msg_arena) : st;
     if (!status_ok(st)) {
         rocks_close(&r->base);
         return st;
@@ -410,7 +428,10 @@ static struct status rocks_write(struct engine *e, const struct engine_batch *b,
     uint8_t count[8];
     char *err = NULL;
 
+    TRY(r->failed);
     TRY(fill_batch(r, buf_bytes(&b->ops)));
+    r->failed = engine__space_take(&r->space, b->ops.len);
+    TRY(r->failed);
     if (sync) {
         be64_put(count, r->sync_count + 1);
         rocksdb_writebatch_put_cf(r->batch, r->cf[CF_DEFAULT], sync_count_key,
@@ -418,7 +439,8 @@ static struct status rocks_write(struct engine *e, const struct engine_batch *b,
     }
     rocksdb_write(r->db, sync ? r->write_sync : r->write_nosync, r->batch, &err);
     if (err != NULL) {
-        return take_error(err);
+        r->failed = take_error(err);
+        return r->failed;
     }
     r->writes++;
     if (sync) {

@@ -12,6 +12,7 @@
 #include "node/base/codec.h"
 #include "node/base/hash.h"
 #include "node/storage/engine/engine.h"
+#include "node/storage/engine/space.h"
 #include "node/storage/key/key.h"
 #include "tests/lib/test.h"
 #include "tests/unit/storage/tmpdir.h"
@@ -510,6 +511,54 @@ static void store_deinit(struct store *s)
     engine_close(s->e);
     arena_deinit(&s->arena);
     tmpdir_remove(s->path);
+}
+
+/* A small disk keeps room for its memtables, a large one 1 GiB besides. */
+TEST(engine_space, reserve_grows_with_the_disk_up_to_a_limit)
+{
+    const uint64_t gib = (uint64_t)1 << 30;
+
+    EXPECT_EQ(4 * 100, engine__space_reserve(0, 100));
+    EXPECT_EQ(gib / 32 + 4 * 100, engine__space_reserve(gib, 100));
+    EXPECT_EQ(gib + 4 * 100, engine__space_reserve(32 * gib, 100));
+    EXPECT_EQ(gib + 4 * 100, engine__space_reserve(1000 * gib, 100));
+}
+
+/* Memtables larger than the disk: the store is refused with the figures, before anything is written. */
+TEST(engine_space, a_disk_that_is_too_small_is_refused_in_words)
+{
+    struct store s;
+    struct engine_options o;
+    struct engine *e = NULL;
+    struct status st = OK;
+
+    EXPECT_TRUE(store_init(&s));
+    o = small_options(s.path);
+    o.memtable_bytes = (size_t)1 << 60;
+    st = engine_open_rocksdb(&o, &s.arena, &e);
+    EXPECT_EQ(STATUS_DISK_FULL, st.code);
+    EXPECT_TRUE(strstr(st.msg, "MiB are needed to work") != NULL);
+    store_deinit(&s);
+}
+
+TEST(engine_space, asks_again_after_some_writing)
+{
+    struct store s;
+    struct engine_space space;
+
+    EXPECT_TRUE(store_init(&s));
+    EXPECT_OK(engine__space_open(&space, s.path, 0, &s.arena));
+    EXPECT_OK(engine__space_take(&space, (size_t)1 << 20));
+    space.reserve_bytes = UINT64_MAX; /* As if others had filled the disk. */
+    EXPECT_OK(engine__space_take(&space, (size_t)100 << 10));
+    EXPECT_OK(engine__space_take(&space, (size_t)100 << 10));
+    EXPECT_CODE(STATUS_DISK_FULL, engine__space_take(&space, (size_t)100 << 10));
+    EXPECT_CODE(STATUS_DISK_FULL, engine__space_take(&space, 1));
+    engine__space_close(&space);
+    engine__space_close(&space);
+    EXPECT_OK(engine__space_open(&space, "/nonexistent", 0, &s.arena));
+    EXPECT_OK(engine__space_take(&space, (size_t)1 << 20));
+    store_deinit(&s);
 }
 
 TEST(rocksdb, missing_store_is_not_made_unless_asked)
