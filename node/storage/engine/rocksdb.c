@@ -38,7 +38,7 @@
 #define BLOCK_SIZE           ((size_t)8 << 10)
 #define BLOOM_BITS_PER_KEY   10
 #define OPEN_FILES_MAX       512
-#define WAL_TOTAL_MAX        ((uint64_t)256 << 20)
+#define WAL_TOTAL_MAX        ((uint64_t)96 << 20) /* Bounds what a restart has to replay. */
 #define LOG_FILE_SIZE        ((size_t)1 << 20)
 #define CHECKSUM_XXH3        4
 #define INFO_LEVEL_WARN      2

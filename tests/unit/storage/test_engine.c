@@ -4,7 +4,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -462,6 +464,30 @@ TEST(memdisk, writes_fail_and_reads_turn_cold_on_demand)
     arena_deinit(&arena);
 }
 
+/* What a dying process still does while it is torn down is seen by itself only. */
+TEST(memdisk, abandoned_engine_goes_on_without_its_disk)
+{
+    struct memdisk *d = NULL;
+    struct engine *old = NULL;
+    struct engine *e = NULL;
+
+    EXPECT_OK(memdisk_create(&d));
+    EXPECT_OK(engine_open_mem(d, &old));
+    EXPECT_OK(put_one(old, ENGINE_CF_STATE, "a", "1", true));
+    EXPECT_OK(put_one(old, ENGINE_CF_STATE, "b", "1", false));
+    memdisk_abandon(d, 0);
+    EXPECT_OK(engine_open_mem(d, &e));
+    EXPECT_OK(put_one(old, ENGINE_CF_STATE, "c", "1", true));
+    EXPECT_TRUE(holds(old, "b"));
+    EXPECT_TRUE(holds(old, "c"));
+    EXPECT_TRUE(holds(e, "a"));
+    EXPECT_FALSE(holds(e, "b"));
+    EXPECT_FALSE(holds(e, "c"));
+    engine_close(old);
+    engine_close(e);
+    memdisk_destroy(d);
+}
+
 /* The list of unsynced images is bounded: the oldest become durable by themselves. */
 TEST(memdisk, unsynced_writes_are_bounded)
 {
@@ -626,6 +652,50 @@ TEST(rocksdb, writes_survive_the_death_of_the_process)
     EXPECT_TRUE(store_open(&s));
     EXPECT_TRUE(holds(s.e, "synced"));
     EXPECT_TRUE(holds(s.e, "unsynced"));
+    store_deinit(&s);
+}
+
+/* Writes until a file may not grow any further; the status of the write that failed. */
+static enum status_code write_into_limit(struct store *s)
+{
+    const struct rlimit limit = {.rlim_cur = 200000, .rlim_max = 200000};
+    static char value[4096];
+    struct status st = OK;
+
+    memset(value, 'v', sizeof(value) - 1);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    if (setrlimit(RLIMIT_FSIZE, &limit) != 0 || !store_open(s)) {
+        return STATUS_INVALID;
+    }
+    for (int i = 0; i < 1000 && status_ok(st); i++) {
+        st = put_one(s->e, ENGINE_CF_STATE, "key", value, i % 4 == 0);
+    }
+    return st.code;
+}
+
+/* A write that the system refuses comes back as a status, and so does every later one. */
+TEST(rocksdb, refused_write_is_final)
+{
+    struct store s;
+    int status = -1;
+    pid_t pid = -1;
+
+    EXPECT_TRUE(store_init(&s));
+    engine_close(s.e);
+    s.e = NULL;
+    pid = fork();
+    if (pid == 0) {
+        const enum status_code first = write_into_limit(&s);
+        const struct status again =
+            s.e == NULL ? OK : put_one(s.e, ENGINE_CF_STATE, "key", "v", true);
+
+        _exit((first == STATUS_IO || first == STATUS_DISK_FULL) && !status_ok(again) ? 0 : 1);
+    }
+    EXPECT_TRUE(pid > 0);
+    EXPECT_EQ(pid, waitpid(pid, &status, 0));
+    EXPECT_EQ(0, status);
+    EXPECT_TRUE(store_open(&s)); /* What was acknowledged before is there. */
+    EXPECT_TRUE(holds(s.e, "key"));
     store_deinit(&s);
 }
 
