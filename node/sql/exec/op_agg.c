@@ -119,7 +119,8 @@ static struct status new_group(struct op_agg *s, const struct batch *b, uint32_t
     if (g->keys == NULL || g->nulls == NULL) {
         return exec__no_memory();
     }
-    for (uint16_t i = 0; i < p->groups_count; i++) {
+    /* The one group of a scalar aggregation is made without a row. */
+    for (uint16_t i = 0; b->cols != NULL && i < p->groups_count; i++) {
         const struct vec *v = &b->cols[p->groups[i]];
 
         g->nulls[i] = vec_is_null(v, row);
@@ -241,7 +242,7 @@ static struct status consume_row(struct op_agg *s, const struct batch *b, uint32
         if (v != NULL) {
             d = vec_get(v, row);
         }
-        if (it->distinct) {
+        if (it->distinct && v != NULL) {
             bool first = false;
 
             TRY(count_distinct(s, g, i, d, &first));

@@ -183,8 +183,7 @@ TEST(exec, memory_runs_out_everywhere)
 {
     static const char *const statements[] = {
         "select * from t where id = 1",
-        "select id, count(*), max(a) from t where a like 'x%' or id in (1, 2) group by id order by "
-        "2",
+        "select id, count(*), max(a) from t where a like 'x%' or id = 1 group by id order by 2",
         "insert into t select g, 'y' from generate_series(100, 120) g returning *",
         "update t set a = upper(a) || case when id > 1 then 'z' else 'w' end",
     };
