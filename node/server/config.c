@@ -92,7 +92,7 @@ static struct status parse_number(const struct flag *f, const char *value, struc
     const unsigned long long v = strtoull(value, &end, 10);
     uint8_t *field = (uint8_t *)c + f->offset;
 
-    if (*value == '\0' || *value == '-' || *end != '\0' || v < f->min || v > f->max) {
+    if (*value < '0' || *value > '9' || *end != '\0' || v < f->min || v > f->max) {
         return FAIL(STATUS_INVALID,
                     arena_printf(arena, "%s wants a number from %llu to %llu, not \"%s\"", f->name,
                                  (unsigned long long)f->min, (unsigned long long)f->max, value));
@@ -109,6 +109,7 @@ static struct status parse_number(const struct flag *f, const char *value, struc
 
 static struct status parse_join(const char *value, struct arena *arena, struct config *c)
 {
+    const uint32_t before = c->join_count;
     const char *at = value;
 
     while (*at != '\0') {
@@ -125,7 +126,10 @@ static struct status parse_join(const char *value, struct arena *arena, struct c
         }
         at += n + (at[n] == ',' ? 1 : 0);
     }
-    return OK;
+    /* Nobody to join means a new cluster: never by an empty variable in somebody's script. */
+    return c->join_count > before
+               ? OK
+               : FAIL(STATUS_INVALID, "--join wants addresses: HOST:PORT[,HOST:PORT...]");
 }
 
 static struct status parse_log_level(const char *value, struct arena *arena, struct config *c)
@@ -185,6 +189,9 @@ static struct status parse_one(int argc, char **argv, int i, struct arena *arena
             continue;
         }
         *used = 1;
+        if (argv[i][n] == '=' && f->kind == FLAG_SWITCH) {
+            return FAIL(STATUS_INVALID, arena_printf(arena, "%s takes no value", f->name));
+        }
         if (argv[i][n] == '=') {
             value = argv[i] + n + 1;
         } else if (f->kind != FLAG_SWITCH) {
@@ -248,7 +255,7 @@ struct status config_address(const char *text, struct arena *arena, struct env_a
     if (colon != NULL) {
         port = strtoul(colon + 1, &end, 10);
     }
-    if (colon == NULL || colon[1] == '\0' || *end != '\0' || port > 65535) {
+    if (colon == NULL || colon[1] < '0' || colon[1] > '9' || *end != '\0' || port > 65535) {
         return FAIL(STATUS_INVALID,
                     arena_printf(arena, "\"%s\" is no address: HOST:PORT is expected", text));
     }

@@ -228,11 +228,10 @@ static void on_join(void *ctx, const struct rpc_message *m)
     arena_init(&c->arena, 0);
     allocator = pb_arena_allocator(&c->arena);
     TRY_OUT(check_join(n, dsql__pb__join_request__unpack(&allocator, m->body.len, m->body.ptr), c));
-    n->fibers++;
     TRY_OUT(fiber_spawn(n->shard, "server.join", join_fiber, c));
+    n->fibers++;
     return;
 out:
-    n->fibers -= st.code == STATUS_OVERLOADED ? 1 : 0;
     rpc_reply(n->rpc, &reply, st, NULL, 0);
     arena_deinit(&c->arena);
     free(c);
@@ -247,11 +246,17 @@ void join__serve(struct node *n)
 
 static struct status take_reply(struct node *n, const Dsql__Pb__JoinReply *r)
 {
+    struct uuid cluster = {{0}};
+
     if (r == NULL || r->cluster.len != sizeof(n->ident.cluster.b) || r->node == 0 ||
-        r->n_stores != n->o.shards_count || r->gossip == NULL) {
+        r->n_stores != n->o.shards_count || r->gossip == NULL || r->stores[0] == 0) {
         return FAIL(STATUS_CORRUPT, "damaged answer to a join request");
     }
-    memcpy(n->ident.cluster.b, r->cluster.data, r->cluster.len);
+    memcpy(cluster.b, r->cluster.data, r->cluster.len);
+    if (uuid_is_zero(cluster)) {
+        return FAIL(STATUS_CORRUPT, "an answer to a join request without a cluster");
+    }
+    n->ident.cluster = cluster;
     n->ident.node.v = r->node;
     n->ident.store.v = r->stores[0];
     (void)node__learn(n, r->gossip);
@@ -297,6 +302,9 @@ static MAYYIELD struct status join_cluster(struct node *n)
             return FAIL(st.code, "the cluster refused this node");
         }
         TRY(fiber_sleep(JOIN_PAUSE_NS));
+        if (n->stopping) {
+            return FAIL(STATUS_CANCELLED, "stopping");
+        }
     }
 }
 

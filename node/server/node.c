@@ -229,6 +229,9 @@ static MAYYIELD struct status wait_for_clock(struct node *n)
     }
     while (env_wall_ns(env) <= bound) {
         TRY(fiber_sleep(bound - env_wall_ns(env) + 1000000));
+        if (n->stopping) {
+            return FAIL(STATUS_CANCELLED, "stopping");
+        }
     }
     return OK;
 }
