@@ -853,26 +853,56 @@ void store_get_stats(struct store *s, struct store_stats *out)
     }
 }
 
+/* The applied index as `snap` has it: the engine may be ahead of the replica, whose last write has ended
+ * on the writer's thread and is not known here yet. */
+static struct status snap_applied_index(struct store *s, const struct engine_snap *snap,
+                                        range_id range, uint64_t *index_out)
+{
+    uint8_t mem[KEY_RANGE_ID_SIZE];
+    const struct bytes key = key_range_record(mem, range, KEY_RANGE_APPLIED);
+    struct engine_iter_options io = {.cf = ENGINE_CF_STATE, .lower = key, .snap = snap};
+    struct engine_iter *it = NULL;
+    struct applied_state a;
+    struct status st = OK;
+
+    TRY(engine_iter_open(s->engine, &io, &it));
+    engine_iter_seek(it, key);
+    TRY_OUT(engine_iter_status(it));
+    if (!engine_iter_valid(it) || !bytes_eq(engine_iter_key(it), key)) {
+        TRY_OUT(FAIL(STATUS_CORRUPT, "a range has no applied state"));
+    }
+    TRY_OUT(applied_state_decode(engine_iter_value(it), &a));
+    *index_out = a.index;
+out:
+    engine_iter_close(it);
+    return st;
+}
+
 struct status store_range_digest(struct store *s, range_id range, uint64_t *index_out,
                                  uint64_t *digest_out)
 {
     struct replica *r = store__find(s, range);
     struct key_span spans[KEY_RANGE_SPANS];
+    struct engine_snap *snap = NULL;
+    struct status st = OK;
 
     if (r == NULL || r->life != REPLICA_INIT) {
         return FAIL(STATUS_RANGE_NOT_FOUND, "no such range on this store");
     }
     arena_reset(&s->scratch);
     TRY(key_range_spans(&s->scratch, range, r->desc.start, r->desc.end, spans));
-    *index_out = r->applied.index;
+    TRY(engine_snap_acquire(s->engine, &snap));
+    TRY_OUT(snap_applied_index(s, snap, range, index_out));
     *digest_out = 0;
     for (int i = 0; i < KEY_RANGE_SPANS; i++) {
         uint64_t digest = 0;
 
-        TRY(engine_digest(s->engine, NULL, spans[i].start, spans[i].end, &digest));
+        TRY_OUT(engine_digest(s->engine, snap, spans[i].start, spans[i].end, &digest));
         *digest_out = *digest_out * 31 + digest;
     }
-    return OK;
+out:
+    engine_snap_release(s->engine, snap);
+    return st;
 }
 
 void store_set_probe(struct store *s, const struct store_probe *probe)
