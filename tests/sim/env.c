@@ -100,11 +100,21 @@ static uint64_t lane_reserve(struct sim_node *n, enum env_lane lane)
     return *free_ns;
 }
 
-/* Until the shard hears of a job's end: mostly at once, sometimes its thread was busy elsewhere. */
-static uint64_t news_delay(struct sim_world *w)
+/* When the shard hears of a job's end: mostly at once, sometimes its thread was busy elsewhere. News of
+ * the writer come in order. */
+static uint64_t news_at(struct sim_node *n, enum env_lane lane)
 {
-    return rng_permille(&w->rng_sched, 30) ? sim_log_uniform(&w->rng_sched, 100000, 50 * MS)
-                                           : 2000 + rng_below(&w->rng_sched, 60000);
+    struct sim_world *w = n->world;
+    uint64_t at_ns = w->now_ns + 2000 + rng_below(&w->rng_sched, 60000);
+
+    if (rng_permille(&w->rng_sched, 30)) {
+        at_ns += sim_log_uniform(&w->rng_sched, 100000, 50 * MS);
+    }
+    if (lane == ENV_LANE_WRITER) {
+        at_ns = at_ns <= n->writer_news_ns ? n->writer_news_ns + 1 : at_ns;
+        n->writer_news_ns = at_ns;
+    }
+    return at_ns;
 }
 
 static void job_drop(struct sim_event *e)
@@ -132,7 +142,7 @@ static void job_run(struct sim_world *w, struct sim_event *e)
         sim_trace(w, "disk.work", n->index, (uint64_t)j->lane, 0);
         j->worked = true;
         j->job->work(j->job);
-        sim_events_put(&w->events, e, w->now_ns + news_delay(w));
+        sim_events_put(&w->events, e, news_at(n, j->lane));
         return;
     }
     sim_trace(w, "disk.done", n->index, (uint64_t)j->lane, 0);

@@ -279,6 +279,7 @@ void process_start(struct sim_node *n)
     n->started_ns = w->now_ns;
     n->busy_until_ns = w->now_ns;
     n->writer_free_ns = 0;
+    n->writer_news_ns = 0;
     memset(n->io_free_ns, 0, sizeof(n->io_free_ns));
     memset(n->knows_address, 0, sizeof(n->knows_address));
     memset(n->applied, 0, sizeof(n->applied));

@@ -6,6 +6,8 @@
  */
 #include "tests/sim/verify.h"
 
+#include <stdio.h>
+
 #include "node/base/invariant.h"
 #include "tests/sim/check.h"
 #include "tests/sim/load.h"
@@ -64,16 +66,18 @@ static bool has_store(const struct range_desc *d, struct sim_node *n)
 }
 
 /* What each member holds; false when the leaseholder is unknown or a member is not there. */
-static bool look(struct sim_world *w, struct copy copies[SIM_NODES_MAX])
+static bool look(struct sim_world *w, struct copy copies[SIM_NODES_MAX], const char **why)
 {
     struct sim_node *leader = sim_leaseholder(w, FIRST);
     struct store_range_info info;
     struct arena arena;
     bool whole = false;
 
+    *why = "the leader is not up";
     if (leader == NULL || !leader->ready) {
         return false;
     }
+    *why = "the leader has no lease";
     arena_init(&arena, 0);
     shard_enter(leader->shard);
     whole = store_find_range(node_store(leader->node), FIRST, &arena, &info) && info.leaseholder;
@@ -83,6 +87,7 @@ static bool look(struct sim_world *w, struct copy copies[SIM_NODES_MAX])
 
         copies[i] = (struct copy){.member = n->ready && has_store(&info.desc, n)};
         if (copies[i].member) {
+            *why = "a member has no replica";
             shard_enter(n->shard);
             whole = status_ok(store_range_digest(node_store(n->node), FIRST, &copies[i].index,
                                                  &copies[i].digest));
@@ -115,12 +120,14 @@ static void compare(struct sim_world *w, const struct copy copies[SIM_NODES_MAX]
 void verify_replicas(struct sim_world *w)
 {
     const uint64_t until = w->now_ns + AGREE_MAX_NS;
-    struct copy copies[SIM_NODES_MAX];
+    struct copy copies[SIM_NODES_MAX] = {{0}};
+    const char *why = "";
 
     while (!w->failed) {
         bool same = false;
 
-        if (look(w, copies)) {
+        if (look(w, copies, &why)) {
+            why = "they differ in index";
             compare(w, copies, &same);
         }
         if (same) {
@@ -131,8 +138,12 @@ void verify_replicas(struct sim_world *w)
         }
         sim_world_run_until(w, w->now_ns + STEP_NS);
     }
-    sim_fail(w, "replicas have not come to the same index %llu s after the last client",
-             (unsigned long long)(AGREE_MAX_NS / SEC));
+    sim_fail(w, "replicas have not come to the same index %llu s after the last client: %s",
+             (unsigned long long)(AGREE_MAX_NS / SEC), why);
+    for (uint32_t i = 0; i < w->nodes_count && (w->o.logs || w->o.trace); i++) {
+        printf("    node %u: %s at index %llu\n", i, copies[i].member ? "member" : "no member",
+               (unsigned long long)copies[i].index);
+    }
 }
 
 /* ---- reads --------------------------------------------------------------------------------------- */

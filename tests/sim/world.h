@@ -79,6 +79,7 @@ struct sim_node {
     struct memdisk *disk;
     struct list jobs; /* struct sim_job, in order of submission. */
     uint64_t writer_free_ns;
+    uint64_t writer_news_ns; /* When the news of its last job arrive. */
     uint64_t io_free_ns[SIM_IO_THREADS];
     uint64_t stalled_until_ns;
     uint32_t slow_factor;
