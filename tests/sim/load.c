@@ -27,6 +27,7 @@ struct load {
     bool set_up;
     bool stopped;
     uint32_t clients;
+    uint32_t clients_of[SIM_NODES_MAX];
     uint32_t next_client;
     uint64_t next_value;
     uint64_t next_element;
@@ -39,8 +40,8 @@ struct load *load_create(struct sim_world *w)
 
     INVARIANT(l != NULL);
     l->w = w;
-    l->api = &load_kv;
     rng_seed(&l->rng, w->o.seed * 7 + 3);
+    l->api = rng_permille(&l->rng, 800) ? &load_sql : &load_kv;
     return l;
 }
 
@@ -57,6 +58,11 @@ bool load_is_set_up(const struct load *l)
 void load_stop(struct load *l)
 {
     l->stopped = true;
+}
+
+uint32_t load_clients_of(const struct load *l, uint32_t node)
+{
+    return l->clients_of[node];
 }
 
 uint32_t load_clients(const struct load *l)
@@ -191,6 +197,7 @@ static struct client *client_new(struct sim_node *n)
     rng_seed(&c->rng, rng_next(&l->rng));
     arena_init(&c->arena, 0);
     l->clients++;
+    l->clients_of[n->index]++;
     return c;
 }
 
@@ -202,6 +209,7 @@ static void client_free(struct client *c)
         l->api->close(c);
     }
     l->clients--;
+    l->clients_of[c->node->index]--;
     free(c->op.elements);
     arena_deinit(&c->arena);
     free(c);
@@ -214,7 +222,7 @@ static void client_fiber(void *arg)
     const uint64_t think_ns = c->node->world->params.think_ns;
 
     while (!l->stopped && status_ok(fiber_sleep(MS + sim_exponential(&c->rng, think_ns)))) {
-        if (l->stopped || c->node->cut) {
+        if (l->stopped || c->node->cut || c->node->stopping) {
             break;
         }
         choose_op(c);

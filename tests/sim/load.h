@@ -35,6 +35,7 @@ struct load_api {
 };
 
 extern const struct load_api load_kv;
+extern const struct load_api load_sql;
 
 struct load *load_create(struct sim_world *w);
 void load_destroy(struct load *l);
@@ -43,7 +44,8 @@ void load_node_ready(struct sim_node *n);
 bool load_is_set_up(const struct load *l);
 /* No new operations. */
 void load_stop(struct load *l);
-/* Clients that have not ended. */
+/* Clients of a node that have not ended; of all. */
+uint32_t load_clients_of(const struct load *l, uint32_t node);
 uint32_t load_clients(const struct load *l);
 bool load_uses_sql(const struct load *l);
 

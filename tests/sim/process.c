@@ -22,6 +22,7 @@
 #define GHOST_TURNS_MAX   100000u
 #define GHOST_TIME_NS     (60 * SEC)
 #define STOP_DEADLINE_NS  (10 * SEC)
+#define SESSIONS_NS       (3 * SEC)
 #define FIBER_STACK       ((size_t)256 << 10)
 
 /* ---- turns -------------------------------------------------------------------------------------- */
@@ -300,12 +301,22 @@ void process_start_in(struct sim_node *n, uint64_t delay_ns)
 
 /* ---- end ---------------------------------------------------------------------------------------- */
 
+static bool sql_is_gone(struct sim_node *n)
+{
+    return node_sql(n->node) == NULL || sql_stopped(node_sql(n->node));
+}
+
 /* Lets the ghost's fibers end. */
 static void exorcise(struct sim_node *n)
 {
     struct shard_stats stats;
     bool more = true;
 
+    if (node_sql(n->node) != NULL) {
+        shard_enter(n->shard);
+        sql_stop(node_sql(n->node));
+        shard_leave(n->shard);
+    }
     for (uint32_t i = 0; i < GHOST_TURNS_MAX; i++) {
         sim_env_drain(n);
         shard_enter(n->shard);
@@ -313,7 +324,7 @@ static void exorcise(struct sim_node *n)
         shard_leave(n->shard);
         more = shard_turn(n->shard);
         shard_get_stats(n->shard, &stats);
-        if (stats.fibers_live == 0 && list_empty(&n->jobs)) {
+        if (stats.fibers_live == 0 && list_empty(&n->jobs) && sql_is_gone(n)) {
             return;
         }
         if (!more && i > 100) {
@@ -418,8 +429,14 @@ static void stop_fiber(void *arg)
 {
     struct stop_call *s = arg;
     struct sim_node *n = s->node;
+    const uint64_t sessions_until = env_mono_ns(&n->env) + SESSIONS_NS;
 
+    /* What pgwire does in a server: sessions end, then what SQL does in the background. */
+    while (!n->cut && load_clients_of(n->world->load, n->index) > 0 &&
+           env_mono_ns(&n->env) < sessions_until && status_ok(fiber_sleep(10 * MS))) {
+    }
     if (!n->cut) {
+        sql_stop(node_sql(n->node));
         node_stop(n->node, env_mono_ns(&n->env) + STOP_DEADLINE_NS);
     }
     /* A crash may have come first; then the event only frees. */
