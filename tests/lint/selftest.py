@@ -345,11 +345,11 @@ int a(int x)
 }
 === node/kv/b.c
 /* x */
-int b(const int *p);
-int b(const int *p)
+int b(int divisor);
+int b(int divisor)
 {
-    if (p == 0) {
-        return *p; // @tidy
+    if (divisor == 0) {
+        return 1 / divisor; // @tidy
     }
     return 0;
 }
