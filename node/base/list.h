@@ -63,13 +63,9 @@ static inline struct list *list_pop_front(struct list *head)
     return item;
 }
 
-/* NOLINTBEGIN(bugprone-macro-parentheses): `it` is a name that the macro declares. */
-
 /* The body may remove the current item. */
 #define LIST_FOREACH(it, head)                                                \
     for (struct list *it = (head)->next, *it##_next = it->next; it != (head); \
          it = it##_next, it##_next = it->next)
-
-/* NOLINTEND(bugprone-macro-parentheses) */
 
 #define LIST_ENTRY(ptr, type, field) CONTAINER_OF(ptr, type, field)

@@ -207,14 +207,12 @@ static bool text_concat_loose(struct eval *e, const union datum *args, const uin
 #define F_TEXT        bytes
 #define F_NAME        bytes
 
-/* NOLINTBEGIN(bugprone-macro-parentheses): `op` is an operator. */
 #define CMP_I64(a, op, b)   ((a)op(b))
 #define CMP_F64(a, op, b)   (float8_cmp((a), (b)) op 0)
 #define CMP_BYTES(a, op, b) (bytes_cmp((a), (b)) op 0)
-/* NOLINTEND(bugprone-macro-parentheses) */
-#define PURE_I64   FUNC_PURE
-#define PURE_F64   FUNC_PURE
-#define PURE_BYTES 0
+#define PURE_I64            FUNC_PURE
+#define PURE_F64            FUNC_PURE
+#define PURE_BYTES          0
 
 /* All rows, or the lanes that are not NULL. `call` computes row i into po[i]. */
 #define VECTOR_LOOP(pure, call)                       \
