@@ -21,12 +21,12 @@ struct node_options {
 };
 
 static const struct flag list_flags[] = {
-    VIEW_FLAGS(struct node_options, view),
-    VIEW_OUTPUT_FLAG(struct node_options, view),
+    VIEW_FLAGS(struct node_options),
+    VIEW_OUTPUT_FLAG(struct node_options),
 };
 
 static const struct flag drain_flags[] = {
-    VIEW_FLAGS(struct node_options, view),
+    VIEW_FLAGS(struct node_options),
     {"--wait", FLAG_NUMBER, offsetof(struct node_options, wait_s), "SECONDS",
      "how long to wait for its end (default 30)", 1, DRAIN_WAIT_S_MAX},
 };

@@ -17,8 +17,8 @@ struct range_options {
 };
 
 static const struct flag flags[] = {
-    VIEW_FLAGS(struct range_options, view),
-    VIEW_OUTPUT_FLAG(struct range_options, view),
+    VIEW_FLAGS(struct range_options),
+    VIEW_OUTPUT_FLAG(struct range_options),
 };
 
 struct told {

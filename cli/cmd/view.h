@@ -12,28 +12,28 @@
 
 #define VIEW_NODES_MAX HTTP_CALLS_MAX
 
-/* Embedded as the first field of a command's options. */
+/* Embedded as `view` in the options of a command. */
 struct view_options {
     const char *url; /* NULL: the demo cluster. */
     const char *dir;
     enum cli_output output;
 };
 
-#define VIEW_FLAGS(type, field)                                                                  \
-    {.name = "--url",                                                                            \
-     .kind = FLAG_TEXT,                                                                          \
-     .offset = offsetof(type, field.url),                                                        \
-     .value = "URL",                                                                             \
-     .help = "admin address of a node, http://HOST:PORT (default: the demo)"},                   \
-    {                                                                                            \
-        .name = "--dir", .kind = FLAG_TEXT, .offset = offsetof(type, field.dir), .value = "DIR", \
-        .help = "where the demo cluster stands"                                                  \
+#define VIEW_FLAGS(type)                                                                        \
+    {.name = "--url",                                                                           \
+     .kind = FLAG_TEXT,                                                                         \
+     .offset = offsetof(type, view.url),                                                        \
+     .value = "URL",                                                                            \
+     .help = "admin address of a node, http://HOST:PORT (default: the demo)"},                  \
+    {                                                                                           \
+        .name = "--dir", .kind = FLAG_TEXT, .offset = offsetof(type, view.dir), .value = "DIR", \
+        .help = "where the demo cluster stands"                                                 \
     }
 
-#define VIEW_OUTPUT_FLAG(type, field)                                                    \
-    {                                                                                    \
-        .name = "--output", .kind = FLAG_OUTPUT, .offset = offsetof(type, field.output), \
-        .value = "table|json", .help = "for people or for programs (default table)"      \
+#define VIEW_OUTPUT_FLAG(type)                                                          \
+    {                                                                                   \
+        .name = "--output", .kind = FLAG_OUTPUT, .offset = offsetof(type, view.output), \
+        .value = "table|json", .help = "for people or for programs (default table)"     \
     }
 
 struct view_node {
