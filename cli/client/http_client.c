@@ -15,6 +15,7 @@
 struct transfer {
     struct http_call *call;
     CURL *easy;
+    struct curl_slist *headers; /* Of a POST. */
     struct buf body;
     char why[CURL_ERROR_SIZE];
 };
@@ -41,6 +42,9 @@ static bool set_up(struct transfer *t, uint32_t timeout_ms)
     fine = fine && curl_easy_setopt(e, CURLOPT_WRITEDATA, t) == CURLE_OK;
     fine = fine && curl_easy_setopt(e, CURLOPT_PRIVATE, t) == CURLE_OK;
     if (t->call->post) {
+        t->headers = curl_slist_append(NULL, "x-dsql-admin: 1");
+        fine = fine && t->headers != NULL;
+        fine = fine && curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->headers) == CURLE_OK;
         fine = fine && curl_easy_setopt(e, CURLOPT_POSTFIELDS, "") == CURLE_OK;
     }
     return fine;
@@ -129,6 +133,7 @@ out:
         if (transfers[i].easy != NULL) {
             (void)curl_multi_remove_handle(multi, transfers[i].easy); /* Not added: an error. */
             curl_easy_cleanup(transfers[i].easy);
+            curl_slist_free_all(transfers[i].headers);
         }
         buf_deinit(&transfers[i].body);
     }

@@ -165,12 +165,6 @@ static bool read_login(struct conn *c, const struct wire_startup *s, struct logi
     return true;
 }
 
-static bool is_loopback(const char *host)
-{
-    return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 ||
-           strncmp(host, "::ffff:127.", 11) == 0;
-}
-
 static bool authenticate(struct conn *c, const struct login *l)
 {
     struct arena *arena = &c->work->arena;
@@ -180,7 +174,7 @@ static bool authenticate(struct conn *c, const struct login *l)
     switch (c->p->o.auth) {
     case PGWIRE_AUTH_TRUST_LOOPBACK:
         env_stream_peer(c->p->env, c->stream, &peer);
-        if (is_loopback(peer.host)) {
+        if (env_host_is_loopback(peer.host)) {
             return true;
         }
         fatal(c, "28000",

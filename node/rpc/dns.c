@@ -144,8 +144,7 @@ struct status dns_parse_numeric(const char *address, struct env_address *out)
 
 bool dns_is_loopback(const struct env_address *a)
 {
-    return strncmp(a->host, "127.", 4) == 0 || strcmp(a->host, "::1") == 0 ||
-           strncmp(a->host, "::ffff:127.", 11) == 0;
+    return env_host_is_loopback(a->host);
 }
 
 /* --- c-ares and the loop ------------------------------------------------------------------- */

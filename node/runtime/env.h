@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "node/base/bytes.h"
 #include "node/base/list.h"
@@ -52,6 +53,13 @@ struct env_address {
     char host[64]; /* Numeric IPv4 or IPv6. */
     uint16_t port;
 };
+
+/* Does the numeric host name this machine itself? */
+static inline bool env_host_is_loopback(const char *host)
+{
+    return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 ||
+           strncmp(host, "::ffff:127.", 11) == 0;
+}
 
 struct env_ops {
     uint64_t (*mono_ns)(struct env *e);

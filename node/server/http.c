@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "node/base/json.h"
 #include "node/kv/kv.h"
@@ -19,6 +20,8 @@
 
 #define IDLE_NS    ((uint64_t)60000000000)
 #define TARGET_MAX 1024
+/* Browsers do not send it across origins without asking first: what changes something wants it. */
+#define ADMIN_HEADER "x-dsql-admin"
 
 struct http {
     struct process *process;
@@ -38,7 +41,10 @@ struct http_conn {
     size_t target_len;
     size_t received; /* Of the current request. */
     bool refused;
-    bool complete;
+    bool local;        /* The peer is on this machine. */
+    bool admin_header; /* The request says that it comes from no web page. */
+    size_t field_len;  /* Of the header's name so far, while it is ADMIN_HEADER's beginning. */
+    bool field_matches;
 };
 
 /* ---- answers ------------------------------------------------------------------------------------- */
@@ -50,6 +56,8 @@ static const char *reason(unsigned code)
         return "OK";
     case 400:
         return "Bad Request";
+    case 403:
+        return "Forbidden";
     case 404:
         return "Not Found";
     case 405:
@@ -366,12 +374,29 @@ static void post(struct http_conn *c, const char *path, const char *query)
     post_cut(c, query);
 }
 
+/* There is no login yet: all but /health is for this machine's own people and programs. */
+static bool allowed(struct http_conn *c)
+{
+    if (!c->local && strcmp(c->target, "/health") != 0) {
+        respond_error(c, 403, "other hosts may only ask for /health: there is no login yet");
+        return false;
+    }
+    if (c->parser.method != HTTP_GET && !c->admin_header) {
+        respond_error(c, 403, "what changes something wants the header " ADMIN_HEADER ": 1");
+        return false;
+    }
+    return true;
+}
+
 static void dispatch(struct http_conn *c)
 {
     char *query = strchr(c->target, '?');
 
     if (query != NULL) {
         *query++ = '\0';
+    }
+    if (!allowed(c)) {
+        return;
     }
     for (size_t i = 0; i < ARRAY_COUNT(routes); i++) {
         if (strcmp(c->target, routes[i].path) != 0) {
@@ -405,11 +430,40 @@ static int on_url(http_parser *parser, const char *at, size_t n)
     return 0;
 }
 
+static int on_header_field(http_parser *parser, const char *at, size_t n)
+{
+    struct http_conn *c = parser->data;
+    const size_t want = sizeof(ADMIN_HEADER) - 1;
+
+    if (c->field_len == 0) {
+        c->field_matches = true;
+    }
+    c->field_matches = c->field_matches && c->field_len + n <= want &&
+                       strncasecmp(at, ADMIN_HEADER + c->field_len, n) == 0;
+    c->field_len += n;
+    return 0;
+}
+
+static int on_header_value(http_parser *parser, const char *at, size_t n)
+{
+    struct http_conn *c = parser->data;
+
+    UNUSED(at);
+    UNUSED(n);
+    if (c->field_matches && c->field_len == sizeof(ADMIN_HEADER) - 1) {
+        c->admin_header = true;
+    }
+    c->field_len = 0;
+    return 0;
+}
+
 static int on_complete(http_parser *parser)
 {
     struct http_conn *c = parser->data;
 
     dispatch(c);
+    c->admin_header = false;
+    c->field_len = 0;
     c->target_len = 0;
     c->target[0] = '\0';
     c->received = 0;
@@ -474,18 +528,23 @@ static void on_accept(void *ctx, struct env_stream *s)
     struct http *h = ctx;
     struct env *env = shard_env(h->shard);
     struct http_conn *c = h->connections < HTTP_CONNECTIONS_MAX ? calloc(1, sizeof(*c)) : NULL;
+    struct env_address peer = {0};
 
     if (c == NULL) {
         env_stream_start(env, s, &dropper, NULL);
         env_stream_close(env, s);
         return;
     }
+    env_stream_peer(env, s, &peer);
     h->connections++;
     c->http = h;
+    c->local = env_host_is_loopback(peer.host);
     c->stream = s;
     http_parser_init(&c->parser, HTTP_REQUEST);
     http_parser_settings_init(&c->settings);
     c->settings.on_url = on_url;
+    c->settings.on_header_field = on_header_field;
+    c->settings.on_header_value = on_header_value;
     c->settings.on_message_complete = on_complete;
     c->parser.data = c;
     c->idle.fn = on_idle;
@@ -505,8 +564,7 @@ struct status http_create(const struct http_options *o, struct arena *msg_arena,
     h->process = o->process;
     h->shard = o->shard;
     TRY_OUT(config_address(o->listen, msg_arena, &at));
-    if (process_config(o->process)->insecure && strncmp(at.host, "127.", 4) != 0 &&
-        strcmp(at.host, "::1") != 0) {
+    if (process_config(o->process)->insecure && !env_host_is_loopback(at.host)) {
         TRY_OUT(FAIL(STATUS_INVALID, "--insecure listens on loopback only"));
     }
     TRY_OUT(env_listen(shard_env(o->shard), &at, false, on_accept, h, &h->listener));

@@ -8,7 +8,9 @@
  *     POST /api/v1/drain     starts an orderly stop
  *     POST /api/v1/demo/cut?node=N&out=0|1&in=0|1   demo clusters only: cut a link
  *
- * With --insecure the port is loopback only. HTTP/1.1, one request at a time per connection, bodies
+ * There is no login yet: other hosts are answered on /health only, and what changes something wants the
+ * header "x-dsql-admin: 1", which no web page can send from elsewhere. With --insecure the port is
+ * loopback only. HTTP/1.1, one request at a time per connection, bodies
  * are refused above 64 KiB.
  *
  * Runs on: shard 0.

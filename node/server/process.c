@@ -315,8 +315,7 @@ static struct status reserve_sql(struct process *p)
     struct status st = OK;
 
     TRY(config_address(p->c.listen_sql, &p->arena, &p->sql_address));
-    if (p->c.insecure && strncmp(p->sql_address.host, "127.", 4) != 0 &&
-        strcmp(p->sql_address.host, "::1") != 0) {
+    if (p->c.insecure && !env_host_is_loopback(p->sql_address.host)) {
         return FAIL(STATUS_INVALID, "--insecure listens on loopback only: give --listen-sql a "
                                     "loopback address, or --certs-dir");
     }

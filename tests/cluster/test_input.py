@@ -105,6 +105,9 @@ def garbage_after_a_good_start(options):
             expect(b"root:" not in answer, "files are no business of this port")
         expect(http(f"127.0.0.1:{n.http}", "/nowhere")[0] == 404, "404")
         expect(http(f"127.0.0.1:{n.http}", "/api/v1/drain")[0] == 405, "GET does not drain")
+        # What a web page could send from elsewhere changes nothing.
+        answer = send(n.http, b"POST /api/v1/drain HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 0.3)
+        expect(b" 403 " in answer[:16], answer[:80])
         with n.connect() as c:
             expect(c.query("select 1") == [["1"]], "others are served")
         expect(n.stop() == 0, "it stops in order")
