@@ -155,9 +155,7 @@ static MAYYIELD struct status answer_join(struct join_call *c)
     struct bytes body;
 
     TRY(add_node(n, &c->arena, c));
-    (void)registry_merge(&n->registry, &c->desc);
-    node__add_peer(n, &c->desc);
-    gossip__broadcast(n);
+    /* Nobody is told yet: the new node does so itself, as soon as it answers to its id. */
     dsql__pb__join_reply__init(&reply);
     TRY(gossip__pack(n, true, false, &c->arena, &gossip));
     reply.cluster = pb_binary(bytes_of(n->ident.cluster.b, sizeof(n->ident.cluster.b)));
