@@ -108,9 +108,27 @@ struct status range_desc_encode(const struct range_desc *d, struct buf *out)
     return OK;
 }
 
+/* Somebody must vote, in each half of a joint configuration. */
+static bool has_quorums(const struct range_desc *d)
+{
+    uint32_t before = 0;
+    uint32_t after = 0;
+
+    for (uint32_t i = 0; i < d->replicas_count; i++) {
+        const enum range_replica_type type = d->replicas[i].type;
+
+        before += type == RANGE_VOTER || type == RANGE_VOTER_DEMOTING ? 1 : 0;
+        after += type == RANGE_VOTER || type == RANGE_VOTER_INCOMING ? 1 : 0;
+    }
+    return before > 0 && after > 0;
+}
+
 /* What no descriptor of ours would say. */
 static struct status check(const struct range_desc *d)
 {
+    if (!has_quorums(d)) {
+        return FAIL(STATUS_CORRUPT, "range descriptor without voters");
+    }
     if (d->id.v == 0 || bytes_cmp(d->start, d->end) >= 0) {
         return FAIL(STATUS_CORRUPT, "range descriptor without keys");
     }

@@ -116,6 +116,14 @@ TEST(codec, impossible_descriptors_are_refused)
     d = desc();
     d.replicas[2].type = RANGE_REPLICA_TYPE_COUNT;
     EXPECT_EQ(STATUS_CORRUPT, both_forms(&d));
+    d = desc();
+    d.replicas_count = 0;
+    EXPECT_EQ(STATUS_CORRUPT, both_forms(&d));
+    d = desc();
+    d.replicas[0].type = RANGE_LEARNER; /* Nobody votes in the new half but who comes in. */
+    EXPECT_EQ(STATUS_OK, both_forms(&d));
+    d.replicas[2].type = RANGE_LEARNER;
+    EXPECT_EQ(STATUS_CORRUPT, both_forms(&d));
 }
 
 static struct command command(void)
