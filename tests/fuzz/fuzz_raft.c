@@ -1,7 +1,7 @@
 /*
  * fuzz_raft.c -- what other stores may send, into a store that lives.
  *
- * An input is a list of steps against a fresh store that leads the first range. A step is raw bytes for
+ * An input is a list of steps against a fresh store, which leads the first range or holds nothing. A step is raw bytes for
  * one of the handlers (Raft, snapshots, batches, liveness, gossip), or, because no fuzzer guesses a
  * checksum or an encoding, fields out of which a well-formed message is made: terms, indexes, entries
  * with commands, snapshots of ranges, requests. Time passes in between. Nothing may crash; a store that
@@ -66,6 +66,11 @@ static bool node_of_store(void *ctx, store_id store, node_id *out)
     return store.v > 0 && store.v < 5;
 }
 
+static uint8_t u8(struct target *t)
+{
+    return read_u8(&t->in); /* 0 at the end. */
+}
+
 static void start(struct target *t)
 {
     struct node *n = &t->node;
@@ -81,7 +86,8 @@ static void start(struct target *t)
     n->shard = fake_world_add_shard(t->world);
     INVARIANT(status_ok(memdisk_create(&t->disk)));
     INVARIANT(status_ok(engine_open_mem(t->disk, &t->engine)));
-    INVARIANT(status_ok(store_bootstrap(t->engine, &ident, hts_ms(1))));
+    INVARIANT(status_ok((u8(t) & 1) != 0 ? store_bootstrap(t->engine, &ident, hts_ms(1))
+                                         : store_write_ident(t->engine, &ident)));
     shard_enter(n->shard);
     hlc_init(&t->hlc, shard_env(n->shard), HLC_MAX_OFFSET_NS_DEFAULT);
     INVARIANT(status_ok(rpc_create(&(struct rpc_options){n->shard, &t->hlc, transport}, &n->rpc)));
@@ -130,11 +136,6 @@ static void stop(struct target *t)
 }
 
 /* ---- frames -------------------------------------------------------------------------------------- */
-
-static uint8_t u8(struct target *t)
-{
-    return read_u8(&t->in); /* 0 at the end. */
-}
 
 static struct bytes some(struct target *t, size_t max)
 {
@@ -202,9 +203,10 @@ static void raw(struct target *t, enum rpc_type type)
 
 static struct range_desc some_desc(struct target *t, uint64_t range)
 {
+    static const uint8_t starts[] = {0x88, 0x89, 0x90, 0x91, 0x92};
     struct range_desc d = {.id = {range},
-                           .start = range == 1 ? KEY_MIN : bytes_of("\x90\xa0" + range % 2, 1),
-                           .end = range == 1 ? KEY_MAX : bytes_of("\x91\xa1" + range % 2, 1),
+                           .start = range == 1 ? KEY_MIN : bytes_of(&starts[range % 4], 1),
+                           .end = range == 1 ? KEY_MAX : bytes_of(&starts[range % 4 + 1], 1),
                            .replicas_count = u8(t) % 5,
                            .next_replica = 9,
                            .generation = u8(t)};
@@ -308,7 +310,8 @@ static void snapshot_chunk(struct target *t)
     pb.range_id = 1 + u8(t) % 3;
     d = some_desc(t, pb.range_id);
     range_desc_to_pb(&d, &desc, replicas, pointers);
-    pb.snap_uuid = pb_binary(bytes_of("0123456789abcdefg" + u8(t) % 2, 16));
+    pb.snap_uuid =
+        pb_binary(u8(t) % 2 == 0 ? BYTES_LIT("0123456789abcdef") : BYTES_LIT("123456789abcdefg"));
     pb.seq = u8(t) % 3;
     pb.last = (u8(t) & 1) != 0;
     pb.from_replica = 2;

@@ -324,6 +324,24 @@ static struct status begin(struct replica *r, const Dsql__Pb__SnapshotChunk *pb)
     return key_range_spans(&in->arena, r->range, in->desc.start, in->desc.end, in->spans);
 }
 
+/* Keys that another replica of this store holds: it would lose them. */
+static bool overlaps(struct replica *r, const struct range_desc *d)
+{
+    size_t pos = 0;
+    uint64_t key = 0;
+    void *value = NULL;
+
+    while (map_next(&r->store->replicas, &pos, &key, &value)) {
+        const struct replica *other = value;
+
+        if (other != r && other->life == REPLICA_INIT && bytes_cmp(other->desc.start, d->end) < 0 &&
+            bytes_cmp(d->start, other->desc.end) < 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool belongs(const struct snapshot_in *in, struct bytes key)
 {
     for (int i = 0; i < KEY_RANGE_SPANS; i++) {
@@ -397,6 +415,9 @@ static struct status offer(struct replica *r, const Dsql__Pb__SnapshotChunk *pb,
     }
     if (!r->snap_in->has_state) {
         return FAIL(STATUS_CORRUPT, "a snapshot without applied state");
+    }
+    if (overlaps(r, &r->snap_in->desc)) {
+        return FAIL(STATUS_INVALID, "the range overlaps one that this store holds");
     }
     range_desc_conf(&r->snap_in->desc, &conf);
     replica__refresh_view(r);

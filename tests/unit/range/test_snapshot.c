@@ -421,3 +421,78 @@ TEST(snapshot, the_beginning_of_another_does_not_disturb)
     EXPECT_TRUE(store__find(c.nodes[1].store, (range_id){RANGE_FIRST_ID})->life == REPLICA_INIT);
     cluster_stop(&c);
 }
+
+/* The log had everything, only unknown to be committed: nothing is installed, and the sender hears so. */
+TEST(snapshot, one_that_the_log_already_holds)
+{
+    struct cluster c = {0};
+    struct chunk k;
+    struct raft_entry entries[5];
+    struct raft_msg app = {.type = RAFT_MSG_APP,
+                           .from = {1},
+                           .to = {2},
+                           .term = 9,
+                           .index = 500,
+                           .log_term = 7,
+                           .commit = 500,
+                           .entries = entries,
+                           .entries_count = 5};
+    struct replica *r = NULL;
+    struct store_stats stats;
+
+    lone_replica(&c);
+    chunk_init(&k, 2);
+    chunk_state(&k, 500);
+    EXPECT_EQ(STATUS_OK, offer(&c, &k));
+    r = store__find(c.nodes[1].store, (range_id){RANGE_FIRST_ID});
+    for (uint64_t i = 0; i < 5; i++) {
+        entries[i] = (struct raft_entry){.index = 501 + i, .term = 7};
+    }
+    shard_enter(c.nodes[1].shard);
+    EXPECT_OK(raft_step(r->raft, &app));
+    store__mark_dirty(r);
+    shard_leave(c.nodes[1].shard);
+    cluster_run_ms(&c, 5);
+    EXPECT_EQ(500, raft_get_state(r->raft).commit);
+    chunk_init(&k, 2);
+    k.pb.index = 505;
+    chunk_state(&k, 505);
+    EXPECT_EQ(STATUS_OK, offer(&c, &k));
+    EXPECT_EQ(505, raft_get_state(r->raft).commit);
+    store_get_stats(c.nodes[1].store, &stats);
+    EXPECT_EQ(1, stats.snapshots_installed);
+    cluster_stop(&c);
+}
+
+/* Keys that another replica of the store holds stay where they are. */
+TEST(snapshot, one_that_overlaps_another_range_is_refused)
+{
+    struct cluster c = {0};
+    struct chunk k;
+    struct replica *r = NULL;
+
+    lone_replica(&c);
+    chunk_init(&k, 2);
+    chunk_state(&k, 500);
+    EXPECT_EQ(STATUS_OK, offer(&c, &k));
+    shard_enter(c.nodes[1].shard);
+    EXPECT_OK(replica__create(c.nodes[1].store, (range_id){9}, (replica_id){2}, &r));
+    shard_leave(c.nodes[1].shard);
+    chunk_init(&k, 2);
+    k.pb.range_id = 9;
+    k.desc.id.v = 9;
+    k.desc.start = BYTES_LIT("\x90");
+    k.desc.end = BYTES_LIT("\x91");
+    {
+        const struct applied_state a = {.index = 500, .term = 7};
+        struct buf value = {0};
+        uint8_t mem[KEY_RANGE_ID_SIZE];
+
+        EXPECT_OK(applied_state_encode(&a, &value));
+        chunk_pair(&k, key_range_record(mem, (range_id){9}, KEY_RANGE_APPLIED), buf_bytes(&value));
+        buf_deinit(&value);
+    }
+    EXPECT_EQ(STATUS_INVALID, offer(&c, &k));
+    EXPECT_TRUE(r->life == REPLICA_UNINIT);
+    cluster_stop(&c);
+}
