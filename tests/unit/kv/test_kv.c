@@ -1,4 +1,6 @@
 /* Finding the leaseholder, and what may be repeated. */
+#include <stdlib.h>
+
 #include "node/base/codec.h"
 #include "tests/unit/kv/kv_rig.h"
 
@@ -452,5 +454,110 @@ TEST(kv, overlapping_descriptors_are_replaced_by_newer_ones)
     kv_get_stats(r.kv, &stats);
     EXPECT_EQ(2, stats.cached);
     EXPECT_EQ(7, r.nodes[2].last_range.v);
+    rig_stop(&r);
+}
+
+TEST(kv, cached_ranges_are_found_by_key)
+{
+    struct rig r;
+    struct range_desc left;
+    struct range_desc right;
+    struct rig_call far = {.request = {.op = RANGE_OP_GET, .key = BYTES_LIT("\x88z\x88")}};
+
+    rig_start(&r);
+    left = split_off(&r);
+    right = left;
+    left.end = BYTES_LIT("\x88m");
+    right.id.v = 8;
+    right.start = left.end;
+    right.replicas[0] = (struct range_replica){{4}, {4}, {1}, RANGE_VOTER};
+    rig_answer(&r, 1, (struct rig_answer){.rows = meta_row(&r, &left)});
+    rig_answer(&r, 1, (struct rig_answer){.rows = meta_row(&r, &right)});
+    rig_answer(&r, 2, yes);
+    rig_answer(&r, 3, yes);
+    for (int i = 0; i < 3; i++) {
+        EXPECT_OK(rig_get(&r));
+        EXPECT_OK(rig_send(&r, &far));
+    }
+    EXPECT_EQ(7, r.nodes[2].last_range.v);
+    EXPECT_EQ(8, r.nodes[3].last_range.v);
+    EXPECT_EQ(2, r.nodes[1].asked);
+    rig_stop(&r);
+}
+
+TEST(kv, a_write_that_is_too_large_to_be_sent_is_refused)
+{
+    struct rig r;
+    char *big = calloc(1, RPC_BODY_MAX + 1);
+    struct rig_call call = {.request = {.op = RANGE_OP_PUT,
+                                        .key = BYTES_LIT("\x88k\x88"),
+                                        .value = bytes_of(big, RPC_BODY_MAX)}};
+
+    rig_start(&r);
+    rig_answer(&r, 1, yes);
+    EXPECT_CODE(STATUS_INVALID, rig_send(&r, &call));
+    EXPECT_EQ(0, rig_asked(&r));
+    rig_stop(&r);
+    free(big);
+}
+
+/* A write to a leader that looks dead would most likely end ambiguous: it goes to the living, and waits for
+ * one of them to lead. A read tries the dead last. */
+TEST(kv, writes_are_not_sent_to_stores_that_look_dead)
+{
+    struct rig r;
+
+    rig_start(&r);
+    kv_set_store(r.kv, r.c.nodes[0].store, (store_id){1});
+    rig_answer(&r, 1, yes);
+    EXPECT_OK(rig_put(&r));
+    r.c.nodes[1].cut = true;
+    cluster_run_ms(&r.c, 3000);
+    rig_answer(&r, 2, hint(2)); /* It still believes in the dead one. */
+    rig_answer(&r, 2, not_leader);
+    rig_answer(&r, 3, hint(2));
+    rig_answer(&r, 3, yes);
+    EXPECT_OK(rig_put(&r));
+    EXPECT_EQ(1, r.nodes[1].asked);
+    EXPECT_EQ(2, r.nodes[3].asked);
+    rig_stop(&r);
+}
+
+TEST(kv, reads_ask_stores_that_look_dead_last)
+{
+    struct rig r;
+
+    rig_start(&r);
+    kv_set_store(r.kv, r.c.nodes[0].store, (store_id){1});
+    r.c.nodes[1].cut = true;
+    cluster_run_ms(&r.c, 3000);
+    r.c.nodes[1].cut = false;
+    rig_answer(&r, 1, yes);
+    rig_answer(&r, 2, not_leader);
+    rig_answer(&r, 3, not_leader);
+    EXPECT_OK(rig_get(&r));
+    EXPECT_EQ(3, rig_asked(&r));
+    rig_stop(&r);
+}
+
+/* The store of this shard is asked without a message. */
+TEST(kv, the_own_store_is_asked_directly)
+{
+    struct rig r;
+    struct range_desc own;
+    struct kv_stats stats;
+
+    rig_start(&r);
+    kv_set_store(r.kv, r.c.nodes[0].store, (store_id){1});
+    own = r.first;
+    own.generation++;
+    own.replicas_count = 1;
+    own.replicas[0] = (struct range_replica){{1}, {1}, {1}, RANGE_VOTER};
+    kv_set_first_range(r.kv, &own);
+    EXPECT_OK(rig_put(&r));
+    EXPECT_OK(rig_get(&r));
+    kv_get_stats(r.kv, &stats);
+    EXPECT_EQ(2, stats.batches_local);
+    EXPECT_EQ(0, stats.batches_remote);
     rig_stop(&r);
 }

@@ -520,3 +520,101 @@ TEST(corners, probes_see_elections_leases_reads_and_commands)
     EXPECT_TRUE(seen.applied >= 6); /* Revocation and start, on three. */
     cluster_stop(&c);
 }
+
+/* ---- giving up ----------------------------------------------------------------------------------- */
+
+/* A writer that waits in vain for another one has written nothing, and says so. */
+TEST(corners, a_writer_that_waits_too_long_has_written_nothing)
+{
+    struct cluster c;
+    struct cluster_call first = {
+        .one = {.op = RANGE_OP_PUT, .key = BYTES_LIT("\x88k\x88"), .value = BYTES_LIT("first")}};
+    struct cluster_call second = {
+        .one = {.op = RANGE_OP_PUT, .key = BYTES_LIT("\x88k\x88"), .value = BYTES_LIT("second")},
+        .timeout_ms = 50};
+    enum status_code code = STATUS_OK;
+
+    EXPECT_TRUE(voters(&c, 1, 1));
+    first.node = &c.nodes[0];
+    second.node = &c.nodes[0];
+    fake_world_hold_jobs(c.world, true);
+    cluster_call_start(&first);
+    cluster_run_ms(&c, 1);
+    cluster_call_start(&second);
+    EXPECT_TRUE(cluster_call_wait(&second, 100));
+    EXPECT_CODE(STATUS_TIMEOUT, second.st);
+    cluster_call_end(&second);
+    fake_world_hold_jobs(c.world, false);
+    EXPECT_TRUE(cluster_call_wait(&first, 100));
+    EXPECT_OK(first.st);
+    cluster_call_end(&first);
+    EXPECT_STREQ("first", cluster_get(&c, 0, key, &code));
+    cluster_stop(&c);
+}
+
+struct stopping {
+    struct cluster_node *node;
+    struct fiber *fiber;
+    bool done;
+};
+
+static void patient_stop(void *arg)
+{
+    struct stopping *s = arg;
+
+    s->fiber = fiber_current();
+    store_stop(s->node->store);
+    s->done = true;
+}
+
+/* In a crash all fibers are cancelled: who waits for the last write must not spin. */
+TEST(corners, stopping_ends_when_its_fiber_is_cancelled)
+{
+    struct cluster c;
+    struct cluster_call put = {
+        .one = {.op = RANGE_OP_PUT, .key = BYTES_LIT("\x88k\x88"), .value = BYTES_LIT("v")}};
+    struct stopping first;
+    struct stopping second;
+
+    EXPECT_TRUE(voters(&c, 1, 1));
+    put.node = &c.nodes[0];
+    first = (struct stopping){.node = &c.nodes[0]};
+    second = first;
+    fake_world_hold_jobs(c.world, true);
+    cluster_call_start(&put);
+    cluster_run_ms(&c, 1);
+    EXPECT_OK(fiber_spawn(c.nodes[0].shard, "stop", patient_stop, &first));
+    cluster_run_ms(&c, 10);
+    EXPECT_FALSE(first.done);
+    fiber_cancel(first.fiber);
+    cluster_run_ms(&c, 1);
+    EXPECT_TRUE(first.done);
+    EXPECT_TRUE(put.done);
+    EXPECT_CODE(STATUS_AMBIGUOUS, put.st);
+    cluster_call_end(&put);
+    fake_world_hold_jobs(c.world, false);
+    EXPECT_OK(fiber_spawn(c.nodes[0].shard, "stop", patient_stop, &second));
+    cluster_run_ms(&c, 10);
+    EXPECT_TRUE(second.done);
+    cluster_stop(&c);
+}
+
+/* A store that stops has nothing to say to anybody. */
+TEST(corners, a_stopped_store_refuses_everything)
+{
+    struct cluster c;
+    struct stopping stop;
+    enum status_code code = STATUS_OK;
+
+    EXPECT_TRUE(voters(&c, 2, 2));
+    stop = (struct stopping){.node = &c.nodes[0]};
+    EXPECT_OK(fiber_spawn(c.nodes[0].shard, "stop", patient_stop, &stop));
+    cluster_run_ms(&c, 10);
+    EXPECT_TRUE(stop.done);
+    EXPECT_TRUE(cluster_get(&c, 0, key, &code) == NULL);
+    EXPECT_EQ(STATUS_RANGE_NOT_FOUND, code);
+    EXPECT_EQ(STATUS_NOT_LEADER, cluster_transfer(&c, 0, 1));
+    EXPECT_EQ(STATUS_NOT_LEADER, cluster_add_voter(&c, 0, 1));
+    cluster_run_ms(&c, 3000); /* Messages of the other one are dropped. */
+    cluster_stop(&c);
+}

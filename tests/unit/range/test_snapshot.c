@@ -496,3 +496,61 @@ TEST(snapshot, one_that_overlaps_another_range_is_refused)
     EXPECT_TRUE(r->life == REPLICA_UNINIT);
     cluster_stop(&c);
 }
+
+/* What a leader put into the log and cannot be applied: this store must stop, not guess. */
+static uint32_t fatal_of_entry(enum raft_entry_kind kind, const struct command *command,
+                               struct bytes raw)
+{
+    struct cluster c = {0};
+    struct chunk k;
+    struct buf payload = {0};
+    struct raft_entry entry = {.index = 501, .term = 9, .kind = kind};
+    const struct raft_msg app = {.type = RAFT_MSG_APP,
+                                 .from = {1},
+                                 .to = {2},
+                                 .term = 9,
+                                 .index = 500,
+                                 .log_term = 7,
+                                 .commit = 501,
+                                 .entries = &entry,
+                                 .entries_count = 1};
+    struct replica *r = NULL;
+    uint32_t fatal = 0;
+
+    lone_replica(&c);
+    chunk_init(&k, 2);
+    chunk_state(&k, 500);
+    INVARIANT(offer(&c, &k) == STATUS_OK);
+    r = store__find(c.nodes[1].store, (range_id){RANGE_FIRST_ID});
+    if (command != NULL) {
+        INVARIANT(status_ok(command_encode(command, &payload)));
+    } else {
+        INVARIANT(status_ok(buf_append_bytes(&payload, raw)));
+    }
+    entry.payload = payload.len == 0 ? NULL : blob_copy(buf_bytes(&payload));
+    shard_enter(c.nodes[1].shard);
+    INVARIANT(status_ok(raft_step(r->raft, &app)));
+    store__mark_dirty(r);
+    shard_leave(c.nodes[1].shard);
+    cluster_run_ms(&c, 10);
+    fatal = c.nodes[1].fatal;
+    INVARIANT(fatal > 0 || r->applied.index == 501);
+    blob_release(entry.payload);
+    buf_deinit(&payload);
+    cluster_stop(&c);
+    return fatal;
+}
+
+TEST(snapshot, commands_that_cannot_be_applied_end_the_store)
+{
+    const struct command raft_family = {.kind = COMMAND_WRITE,
+                                        .ops = BYTES_LIT("\x01\x00\x01k\x01v")};
+    const struct command bad_desc = {.kind = COMMAND_CONF, .desc = BYTES_LIT("\x01\x02")};
+    const struct command noop = {.kind = COMMAND_NOOP};
+
+    EXPECT_EQ(0, fatal_of_entry(RAFT_ENTRY_NORMAL, NULL, BYTES_EMPTY));
+    EXPECT_EQ(0, fatal_of_entry(RAFT_ENTRY_NORMAL, &noop, BYTES_EMPTY));
+    EXPECT_EQ(1, fatal_of_entry(RAFT_ENTRY_NORMAL, NULL, BYTES_LIT("\xff\xff")));
+    EXPECT_EQ(1, fatal_of_entry(RAFT_ENTRY_NORMAL, &raft_family, BYTES_EMPTY));
+    EXPECT_EQ(1, fatal_of_entry(RAFT_ENTRY_CONF, &bad_desc, BYTES_EMPTY));
+}
