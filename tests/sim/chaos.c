@@ -449,14 +449,13 @@ static bool fault_clock(struct sim_world *w, enum sim_fault f)
 {
     const uint32_t i = pick(w);
     struct sim_clock *c = &w->nodes[i].clock;
-    const int64_t by =
-        (int64_t)rng_below(&w->rng_chaos, 2 * (uint64_t)SIM_OFFSET_MAX_NS) - SIM_OFFSET_MAX_NS;
+    const int64_t to = sim_clock_offset(w);
 
-    sim_fault(w, f, i, (uint64_t)by);
+    sim_fault(w, f, i, (uint64_t)to);
     if (f == SIM_FAULT_CLOCK_STEP) {
-        sim_clock_step(c, w->now_ns, by * 2);
+        sim_clock_step(c, w->now_ns, to);
     } else if (f == SIM_FAULT_CLOCK_DRIFT) {
-        sim_clock_set_drift(c, w->now_ns, by / (SIM_OFFSET_MAX_NS / 500));
+        sim_clock_set_drift(c, w->now_ns, to / (SIM_OFFSET_MAX_NS / 500));
     } else {
         sim_clock_freeze(c, w->now_ns, sim_log_uniform(&w->rng_chaos, MS, 200 * MS));
     }

@@ -41,8 +41,16 @@ struct range {
     uint32_t terms_cap;
 };
 
+/* What one store has told another about its support. */
+struct promise {
+    uint64_t epoch;
+    uint64_t asked; /* Highest epoch that the other asked for. */
+    struct hts until;
+};
+
 struct check {
     struct sim_world *w;
+    struct promise promises[SIM_IDS_MAX][SIM_IDS_MAX]; /* [supporter][requester] */
     struct range ranges[SIM_RANGES_MAX];
     uint32_t ranges_count;
     struct map votes; /* hash(range, term, replica) -> candidate */
@@ -355,14 +363,49 @@ static void look_at_raft(struct check *c, const Dsql__Pb__RaftMsg *m)
     }
 }
 
-static void look_at_liveness(struct check *c, struct bytes body)
+/* A store withdraws a promise only when its clock has passed it, and never goes back to an older epoch. */
+static void check_promise(struct check *c, const Dsql__Pb__Liveness *pb, struct hts now)
+{
+    struct promise *p = NULL;
+
+    if (pb->from_store >= SIM_IDS_MAX || pb->to_store >= SIM_IDS_MAX) {
+        return;
+    }
+    p = &c->promises[pb->from_store][pb->to_store];
+    if (!pb->response) {
+        /* The requester gives up its older epochs itself. */
+        p = &c->promises[pb->to_store][pb->from_store];
+        p->asked = pb->epoch > p->asked ? pb->epoch : p->asked;
+        return;
+    }
+    if (pb->epoch < p->epoch) {
+        sim_fail(c->w, "R8: store %u supports store %u at epoch %llu again, after %llu",
+                 pb->from_store, pb->to_store, (unsigned long long)pb->epoch,
+                 (unsigned long long)p->epoch);
+    }
+    if (pb->epoch > p->epoch && p->asked < pb->epoch && hts_less(now, p->until)) {
+        sim_fail(c->w, "R8: store %u withdraws support of store %u %llu ns too early",
+                 pb->from_store, pb->to_store, (unsigned long long)(p->until.wall - now.wall));
+    }
+    if (pb->epoch > p->epoch) {
+        p->until = HTS_ZERO;
+    }
+    p->epoch = pb->epoch;
+    p->until = hts_max(p->until, (struct hts){pb->expiration->wall, pb->expiration->logical});
+}
+
+static void look_at_liveness(struct check *c, struct bytes body, struct hts now)
 {
     ProtobufCAllocator allocator = pb_arena_allocator(&c->arena);
     const Dsql__Pb__Liveness *pb = dsql__pb__liveness__unpack(&allocator, body.len, body.ptr);
 
-    if (pb != NULL && pb->response && pb->expiration != NULL && pb->expiration->wall == 0) {
+    if (pb == NULL || pb->expiration == NULL) {
+        return;
+    }
+    if (pb->response && pb->expiration->wall == 0) {
         sim_state(c->w, SIM_STATE_SUPPORT_WITHDRAWN);
     }
+    check_promise(c, pb, now);
 }
 
 void check_frame_sent(struct sim_world *w, uint32_t node, struct bytes frame)
@@ -388,7 +431,7 @@ void check_frame_sent(struct sim_world *w, uint32_t node, struct bytes frame)
             look_at_raft(c, b->msgs[i]);
         }
     } else if (m.type == RPC_TYPE_LIVENESS) {
-        look_at_liveness(c, m.body);
+        look_at_liveness(c, m.body, hclock_hts(m.hlc));
     }
 }
 

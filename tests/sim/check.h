@@ -12,7 +12,8 @@
  *   R4 a replica applies without gaps, except that a snapshot may take it forward;
  *   R5 leases do not overlap: what an older term served lies below the start of every newer lease;
  *   R6 only the elected leader of the term serves;
- *   R7 terms of applied entries never go back.
+ *   R7 terms of applied entries never go back;
+ *   R8 a promise of support is withdrawn only when the promiser's clock has passed it, and for good.
  */
 #pragma once
 

@@ -85,10 +85,10 @@ uint64_t sim_clock_when(const struct sim_clock *c, uint64_t mono_ns)
     return now_ns;
 }
 
-void sim_clock_step(struct sim_clock *c, uint64_t now_ns, int64_t by_ns)
+void sim_clock_step(struct sim_clock *c, uint64_t now_ns, int64_t to_ns)
 {
     rebase(c, now_ns);
-    c->offset_ns = clamp(c->offset_ns + by_ns, c->limit_ns);
+    c->offset_ns = clamp(to_ns, c->limit_ns);
 }
 
 void sim_clock_set_drift(struct sim_clock *c, uint64_t now_ns, int64_t ppm)

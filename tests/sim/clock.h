@@ -28,7 +28,8 @@ uint64_t sim_clock_mono(const struct sim_clock *c, uint64_t now_ns);
 /* A true time at which the monotonic clock shows at least this; at most 100 ns after the first one. */
 uint64_t sim_clock_when(const struct sim_clock *c, uint64_t mono_ns);
 
-void sim_clock_step(struct sim_clock *c, uint64_t now_ns, int64_t by_ns);
+/* Jumps to that offset. */
+void sim_clock_step(struct sim_clock *c, uint64_t now_ns, int64_t to_ns);
 void sim_clock_set_drift(struct sim_clock *c, uint64_t now_ns, int64_t ppm);
 /* The wall stands still for so long (at most what the bound allows), then goes on from there. */
 void sim_clock_freeze(struct sim_clock *c, uint64_t now_ns, uint64_t for_ns);

@@ -72,7 +72,7 @@ void history_return(struct sim_world *w, size_t i, enum op_outcome outcome)
 const char *op_text(const struct op *op, char *out, size_t size)
 {
     static const char *const kinds[] = {"read", "write", "cas",      "insert", "set-read",
-                                        "add",  "count", "transfer", "bank"};
+                                        "add",  "count", "transfer", "bank",   "schema"};
     static const char *const outcomes[] = {"unknown", "ok", "failed", "refused"};
 
     (void)snprintf(out, size,

@@ -24,6 +24,7 @@ enum op_kind {
     OP_COUNT,    /* of the counter -> result */
     OP_TRANSFER, /* between two accounts */
     OP_BANK,     /* all accounts -> result is the total */
+    OP_SCHEMA,   /* a table made, used from anywhere, or dropped; judged on the spot */
     OP_KIND_COUNT
 };
 

@@ -110,6 +110,7 @@ static bool step(const struct op *op, int64_t *value)
     case OP_COUNT:
     case OP_TRANSFER:
     case OP_BANK:
+    case OP_SCHEMA:
     case OP_KIND_COUNT:
         break;
     }

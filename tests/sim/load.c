@@ -32,7 +32,13 @@ struct load {
     uint64_t next_value;
     uint64_t next_element;
     uint64_t registers_max; /* Registers above were never used. */
+    struct load_table tables[LOAD_TABLES];
 };
+
+struct load_table *load_table(struct load *l, uint32_t i)
+{
+    return &l->tables[i];
+}
 
 struct load *load_create(struct sim_world *w)
 {
@@ -110,6 +116,12 @@ static void choose_op(struct client *c)
     struct op *o = &c->op;
 
     *o = (struct op){.node = c->node->index, .client = c->id};
+    if (load_uses_sql(l) && rng_permille(&c->rng, 25)) {
+        o->kind = OP_SCHEMA;
+        o->key = rng_below(&c->rng, LOAD_TABLES);
+        o->arg = (int64_t)++l->next_value;
+        return;
+    }
     if (dice < 74) {
         o->kind = dice < 34 ? OP_READ : (dice < 56 ? OP_WRITE : OP_CAS);
         o->key = pick_register(c);

@@ -37,6 +37,20 @@ struct load_api {
 extern const struct load_api load_kv;
 extern const struct load_api load_sql;
 
+/* Tables that clients make and drop while others use them. */
+#define LOAD_TABLES 8u
+enum load_table_state {
+    LOAD_TABLE_FREE,
+    LOAD_TABLE_CHANGING, /* CREATE or DROP is under way, or nobody knows how it ended. */
+    LOAD_TABLE_THERE,
+    LOAD_TABLE_GONE,
+};
+struct load_table {
+    enum load_table_state state;
+    uint64_t id; /* Part of its name; never used twice. */
+};
+struct load_table *load_table(struct load *l, uint32_t i);
+
 struct load *load_create(struct sim_world *w);
 void load_destroy(struct load *l);
 /* A process got ready: it gets its clients (or does the setup). */

@@ -221,6 +221,7 @@ static struct status dispatch(struct client *c, bool *refused)
         return do_transfer(c);
     case OP_BANK:
         return scan_table(c, TABLE_BANK);
+    case OP_SCHEMA: /* There are no tables. */
     case OP_KIND_COUNT:
         break;
     }

@@ -180,7 +180,7 @@ static bool queryf(struct client *c, const char *fmt, ...)
 static bool writes(enum op_kind kind)
 {
     return kind == OP_WRITE || kind == OP_CAS || kind == OP_INSERT || kind == OP_ADD ||
-           kind == OP_TRANSFER;
+           kind == OP_TRANSFER || kind == OP_SCHEMA;
 }
 
 /* Of the SQLSTATE that the client got last. 40003 is the only one that leaves a write in doubt; all
@@ -351,6 +351,97 @@ static enum op_outcome do_count(struct client *c)
     return OP_OK;
 }
 
+/* ---- tables that come and go --------------------------------------------------------------------- */
+
+static bool is_state(struct client *c, const char *sqlstate)
+{
+    return strcmp(client_of(c)->answer.sqlstate, sqlstate) == 0;
+}
+
+static enum op_outcome create_table(struct client *c, struct load_table *t)
+{
+    enum op_outcome outcome = OP_OK;
+
+    t->state = LOAD_TABLE_CHANGING;
+    t->id = (uint64_t)c->op.arg;
+    (void)queryf(c, "CREATE TABLE t%" PRIu64 " (id int8 PRIMARY KEY, v int8)", t->id);
+    outcome = outcome_of(c);
+    if (outcome == OP_OK && !c->node->cut) {
+        t->state = LOAD_TABLE_THERE;
+    } else if (outcome == OP_FAILED && !c->node->cut) {
+        t->state = LOAD_TABLE_FREE;
+    } /* Else nobody knows: this slot is lost. */
+    return outcome;
+}
+
+static enum op_outcome drop_table(struct client *c, struct load_table *t)
+{
+    enum op_outcome outcome = OP_OK;
+
+    t->state = LOAD_TABLE_CHANGING;
+    (void)queryf(c, "DROP TABLE t%" PRIu64, t->id);
+    outcome = outcome_of(c);
+    if (outcome == OP_OK && !c->node->cut) {
+        t->state = LOAD_TABLE_GONE;
+    } else if (outcome == OP_FAILED && !c->node->cut) {
+        t->state = LOAD_TABLE_THERE;
+    }
+    return outcome;
+}
+
+/* What was made is there for everybody, at once, until somebody starts to drop it. */
+static enum op_outcome use_table(struct client *c, struct load_table *t)
+{
+    const uint64_t id = t->id;
+    bool ok = queryf(c, "INSERT INTO t%" PRIu64 " VALUES (%" PRId64 ", 7)", id, c->op.arg);
+
+    if (ok) {
+        ok = queryf(c, "SELECT v FROM t%" PRIu64 " WHERE id = %" PRId64, id, c->op.arg);
+        if (ok && !c->node->cut && client_of(c)->answer.count != 1) {
+            sim_fail(c->node->world,
+                     "table t%" PRIu64 ": a row is not there right after its insert", id);
+        }
+    }
+    if (!ok && is_state(c, "42P01") && (t->id != id || t->state != LOAD_TABLE_THERE)) {
+        return OP_FAILED; /* It went meanwhile. */
+    }
+    return outcome_of(c);
+}
+
+static enum op_outcome miss_table(struct client *c, struct load_table *t)
+{
+    const uint64_t id = t->id;
+
+    if (queryf(c, "SELECT v FROM t%" PRIu64 " WHERE id = 1", id) && !c->node->cut) {
+        sim_fail(c->node->world, "table t%" PRIu64 " answers node %u after it was dropped", id,
+                 c->node->index);
+    }
+    if (is_state(c, "42P01")) {
+        if (t->id == id && t->state == LOAD_TABLE_GONE && rng_permille(&c->rng, 300)) {
+            t->state = LOAD_TABLE_FREE;
+        }
+        return OP_OK;
+    }
+    return outcome_of(c);
+}
+
+static enum op_outcome do_schema(struct client *c)
+{
+    struct load_table *t = load_table(c->node->world->load, (uint32_t)c->op.key);
+
+    switch (t->state) {
+    case LOAD_TABLE_FREE:
+        return create_table(c, t);
+    case LOAD_TABLE_THERE:
+        return rng_permille(&c->rng, 100) ? drop_table(c, t) : use_table(c, t);
+    case LOAD_TABLE_GONE:
+        return miss_table(c, t);
+    case LOAD_TABLE_CHANGING:
+        break;
+    }
+    return OP_FAILED;
+}
+
 static enum op_outcome sql_run(struct client *c)
 {
     if (!open_session(c)) {
@@ -376,6 +467,8 @@ static enum op_outcome sql_run(struct client *c)
         return do_transfer(c);
     case OP_BANK:
         return do_bank(c);
+    case OP_SCHEMA:
+        return do_schema(c);
     case OP_KIND_COUNT:
         break;
     }

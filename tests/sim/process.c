@@ -205,9 +205,7 @@ void process_init(struct sim_world *w, uint32_t index)
     list_init(&n->jobs);
     INVARIANT(status_ok(memdisk_create(&n->disk)));
     memdisk_forget_syncs(n->disk, w->o.plants.forget_syncs);
-    sim_clock_init(&n->clock, w->now_ns, SIM_OFFSET_MAX_NS,
-                   (int64_t)rng_below(&w->rng_chaos, 2 * (uint64_t)SIM_OFFSET_MAX_NS) -
-                       SIM_OFFSET_MAX_NS,
+    sim_clock_init(&n->clock, w->now_ns, SIM_OFFSET_MAX_NS, sim_clock_offset(w),
                    (int64_t)rng_below(&w->rng_chaos, 200) - 100);
 }
 
@@ -241,6 +239,10 @@ static void create_node(struct sim_node *n)
     };
     struct status st = OK;
 
+    if (n->world->params.quick_support) {
+        o.liveness = (struct liveness_options){
+            .heartbeat_ns = 250 * MS, .support_ns = SEC, .grace_ns = 700 * MS};
+    }
     describe_self(n, &o.self);
     check_fill_probe(n->world, n->index, &o.probe);
     if (n->index != 0) {
@@ -306,12 +308,14 @@ static bool sql_is_gone(struct sim_node *n)
     return node_sql(n->node) == NULL || sql_stopped(node_sql(n->node));
 }
 
-/* Lets the ghost's fibers end. */
-static void exorcise(struct sim_node *n)
+/* Lets the ghost's fibers end. False: they do not; the run has failed for it. */
+static bool exorcise(struct sim_node *n)
 {
     struct shard_stats stats;
     bool more = true;
 
+    /* A store that has failed does not extend the bound of its clock; some waits are for the clock. */
+    node_hlc(n->node)->upper_bound_wall = UINT64_MAX - 1;
     if (node_sql(n->node) != NULL) {
         shard_enter(n->shard);
         sql_stop(node_sql(n->node));
@@ -325,7 +329,7 @@ static void exorcise(struct sim_node *n)
         more = shard_turn(n->shard);
         shard_get_stats(n->shard, &stats);
         if (stats.fibers_live == 0 && list_empty(&n->jobs) && sql_is_gone(n)) {
-            return;
+            return true;
         }
         if (!more && i > 100) {
             n->ghost_ns += 100 * MS;
@@ -334,9 +338,12 @@ static void exorcise(struct sim_node *n)
             }
         }
     }
+    n->cut = false; /* Their names are wanted in the log. */
     fiber_log_live(n->shard);
-    sim_fail(n->world, "node %u: %llu fibers did not end when cancelled", n->index,
-             (unsigned long long)stats.fibers_live);
+    n->cut = true;
+    sim_fail(n->world, "node %u: %llu fibers do not end when cancelled, or SQL does not stop",
+             n->index, (unsigned long long)stats.fibers_live);
+    return false;
 }
 
 static void tear_down(struct sim_node *n, uint32_t keep)
@@ -347,9 +354,8 @@ static void tear_down(struct sim_node *n, uint32_t keep)
     sim_events_remove(&n->world->events, &n->turn);
     process_resume(n);
     if (n->node != NULL) {
-        exorcise(n);
-        if (n->world->failed && !list_empty(&n->jobs)) {
-            return; /* Leaks, and the run has failed for it. */
+        if (!exorcise(n)) {
+            return; /* The rest leaks. */
         }
         shard_enter(n->shard);
         node_destroy(n->node);

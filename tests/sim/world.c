@@ -149,6 +149,17 @@ uint64_t sim_log_uniform(struct rng *r, uint64_t lo, uint64_t hi)
     return rng_between(r, from, from > hi / 2 ? hi : 2 * from);
 }
 
+int64_t sim_clock_offset(struct sim_world *w)
+{
+    struct rng *r = &w->rng_chaos;
+    const uint64_t dice = w->params.far_clocks ? rng_below(r, 10) : 9;
+
+    if (dice < 8) {
+        return dice % 2 == 0 ? SIM_OFFSET_MAX_NS : -SIM_OFFSET_MAX_NS;
+    }
+    return (int64_t)rng_below(r, 2 * (uint64_t)SIM_OFFSET_MAX_NS) - SIM_OFFSET_MAX_NS;
+}
+
 /* ---- the world ----------------------------------------------------------------------------------- */
 
 static void draw_params(struct sim_world *w)
@@ -164,6 +175,8 @@ static void draw_params(struct sim_world *w)
         .disk_write_ns = sim_log_uniform(r, 100000, 8 * MS),
         .latency_percent = (uint32_t)rng_between(r, 10, 120),
         .fault_gap_ns = sim_log_uniform(r, 300 * MS, 4 * SEC),
+        .far_clocks = rng_permille(r, 500),
+        .quick_support = rng_permille(r, 400),
         .brutal = rng_permille(r, 300),
         .profile = 0,
     };

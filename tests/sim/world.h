@@ -101,6 +101,8 @@ struct sim_params {
     uint64_t disk_write_ns;   /* Typical time of a synced write. */
     uint32_t latency_percent; /* Of the network, 10..150. */
     uint64_t fault_gap_ns;    /* Mean. */
+    bool far_clocks;          /* Offsets are mostly at their bounds. */
+    bool quick_support;       /* Promises between stores are short. */
     bool brutal;              /* Faults may take away the majority. */
     uint64_t profile;         /* Bit per fault kind that happens in this run. */
 };
@@ -144,6 +146,8 @@ static inline void sim_state(struct sim_world *w, enum sim_state s)
 
 /* Exponential with this mean, cut at ten times that. */
 uint64_t sim_exponential(struct rng *r, uint64_t mean);
+/* An offset for a clock. */
+int64_t sim_clock_offset(struct sim_world *w);
 /* Between lo and hi, every order of magnitude equally likely. */
 uint64_t sim_log_uniform(struct rng *r, uint64_t lo, uint64_t hi);
 
