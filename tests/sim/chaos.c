@@ -290,6 +290,27 @@ static bool fault_pair(struct sim_world *w)
     return true;
 }
 
+static void release_class(struct sim_world *w, uint32_t pair, uint32_t cls)
+{
+    sim_net_release_class(w, pair / SIM_NODES_MAX, pair % SIM_NODES_MAX, (enum rpc_class)cls);
+    sim_net_release_class(w, pair % SIM_NODES_MAX, pair / SIM_NODES_MAX, (enum rpc_class)cls);
+}
+
+/* Control, normal and bulk traffic of two nodes run over three connections, and one may fail. */
+static bool fault_class_cut(struct sim_world *w)
+{
+    const uint32_t a = pick(w);
+    const uint32_t b = pick_other(w, a);
+    const enum rpc_class cls = (enum rpc_class)rng_below(&w->rng_chaos, RPC_CLASS_COUNT);
+
+    sim_fault(w, SIM_FAULT_CLASS_CUT, (uint64_t)a << 32 | b, (uint64_t)cls);
+    sim_net_block_class(w, a, b, cls);
+    sim_net_block_class(w, b, a, cls);
+    later(w, sim_log_uniform(&w->rng_chaos, 500 * MS, 15 * SEC), release_class,
+          a * SIM_NODES_MAX + b, (uint32_t)cls);
+    return true;
+}
+
 static void clog_one(struct sim_world *w, uint32_t from, uint32_t to)
 {
     block(w, from, to, SIM_BLOCK_HOLD, sim_log_uniform(&w->rng_chaos, 100 * MS, 5 * SEC));
@@ -577,6 +598,8 @@ static bool inject(struct sim_world *w, enum sim_fault f)
         return cut_off(w, f);
     case SIM_FAULT_PAIR:
         return fault_pair(w);
+    case SIM_FAULT_CLASS_CUT:
+        return fault_class_cut(w);
     case SIM_FAULT_CLOG:
         return fault_clog(w);
     case SIM_FAULT_LOSS:

@@ -26,6 +26,7 @@ struct load {
     bool setup_running;
     bool set_up;
     bool stopped;
+    uint64_t healed_ns; /* 0: not yet. */
     uint32_t clients;
     uint32_t clients_of[SIM_NODES_MAX];
     uint32_t next_client;
@@ -59,6 +60,11 @@ void load_destroy(struct load *l)
 bool load_is_set_up(const struct load *l)
 {
     return l->set_up;
+}
+
+void load_probe(struct load *l)
+{
+    l->healed_ns = l->w->now_ns;
 }
 
 void load_stop(struct load *l)
@@ -109,6 +115,20 @@ static int64_t guess_value(const struct history *h, uint64_t key)
     return 0;
 }
 
+/* What its node has still to prove after healing; OP_KIND_COUNT: nothing. */
+static enum op_kind still_to_prove(const struct client *c)
+{
+    const struct load *l = c->node->world->load;
+
+    if (l->healed_ns == 0) {
+        return OP_KIND_COUNT;
+    }
+    if (c->node->last_write_ok_ns <= l->healed_ns) {
+        return OP_WRITE;
+    }
+    return c->node->last_read_ok_ns <= l->healed_ns ? OP_READ : OP_KIND_COUNT;
+}
+
 static void choose_op(struct client *c)
 {
     struct load *l = c->node->world->load;
@@ -116,6 +136,12 @@ static void choose_op(struct client *c)
     struct op *o = &c->op;
 
     *o = (struct op){.node = c->node->index, .client = c->id};
+    o->kind = still_to_prove(c);
+    if (o->kind != OP_KIND_COUNT) {
+        o->key = pick_register(c);
+        o->arg = o->kind == OP_READ ? 0 : (int64_t)++l->next_value;
+        return;
+    }
     if (load_uses_sql(l) && rng_permille(&c->rng, 25)) {
         o->kind = OP_SCHEMA;
         o->key = rng_below(&c->rng, LOAD_TABLES);

@@ -56,6 +56,9 @@ void load_destroy(struct load *l);
 /* A process got ready: it gets its clients (or does the setup). */
 void load_node_ready(struct sim_node *n);
 bool load_is_set_up(const struct load *l);
+/* The cluster was healed now: until a node has had a write and a read acknowledged, its clients try
+ * nothing else. */
+void load_probe(struct load *l);
 /* No new operations. */
 void load_stop(struct load *l);
 /* Clients of a node that have not ended; of all. */

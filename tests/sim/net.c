@@ -26,7 +26,8 @@
 #define BYTES_PER_MS     ((uint64_t)100000) /* 100 MB/s per link. */
 #define SPIKE_NS_MAX     (2 * SEC)
 #define TOKEN_NODE_BITS  8
-#define TOKEN_EPOCH_BITS 24
+#define TOKEN_CLASS_BITS 2
+#define TOKEN_EPOCH_BITS 22
 
 struct frame {
     struct sim_event event;
@@ -53,27 +54,42 @@ struct notice {
 
 /* ---- tokens ------------------------------------------------------------------------------------ */
 
-static void *token_of(const struct sim_node *peer, uint32_t incarnation, uint32_t epoch)
+static void *token_of(const struct sim_node *peer, uint32_t incarnation, uint32_t epoch,
+                      enum rpc_class cls)
 {
-    const uint64_t t = (uint64_t)(peer->index + 1) | (uint64_t)epoch << TOKEN_NODE_BITS |
-                       (uint64_t)incarnation << (TOKEN_NODE_BITS + TOKEN_EPOCH_BITS);
+    uint64_t t = incarnation;
 
+    t = t << TOKEN_EPOCH_BITS | epoch;
+    t = t << TOKEN_CLASS_BITS | (uint64_t)cls;
+    t = t << TOKEN_NODE_BITS | (peer->index + 1);
     return (void *)(uintptr_t)t; /* NOLINT(performance-no-int-to-ptr): a token. */
 }
 
-static uint32_t token_node(const void *token)
+static uint64_t take_bits(uint64_t *t, unsigned bits)
 {
-    return (uint32_t)((uintptr_t)token & ((1u << TOKEN_NODE_BITS) - 1)) - 1;
+    const uint64_t v = *t & ((1ull << bits) - 1);
+
+    *t >>= bits;
+    return v;
 }
 
-static uint32_t token_epoch(const void *token)
-{
-    return (uint32_t)((uintptr_t)token >> TOKEN_NODE_BITS) & ((1u << TOKEN_EPOCH_BITS) - 1);
-}
+struct path {
+    uint32_t node;
+    enum rpc_class cls;
+    uint32_t epoch;
+    uint32_t incarnation;
+};
 
-static uint32_t token_incarnation(const void *token)
+static struct path path_of(const void *token)
 {
-    return (uint32_t)((uint64_t)(uintptr_t)token >> (TOKEN_NODE_BITS + TOKEN_EPOCH_BITS));
+    uint64_t t = (uint64_t)(uintptr_t)token;
+    struct path p;
+
+    p.node = (uint32_t)take_bits(&t, TOKEN_NODE_BITS) - 1;
+    p.cls = (enum rpc_class)take_bits(&t, TOKEN_CLASS_BITS);
+    p.epoch = (uint32_t)take_bits(&t, TOKEN_EPOCH_BITS);
+    p.incarnation = (uint32_t)t;
+    return p;
 }
 
 /* ---- latency ----------------------------------------------------------------------------------- */
@@ -129,8 +145,11 @@ static void notice_run(struct sim_world *w, struct sim_event *e)
         if (id.v != 0) {
             rpc_peer_down(node_rpc(n->node), id);
         }
-        rpc_path_down(node_rpc(n->node), token_of(peer, t->peer_incarnation, t->epoch),
-                      FAIL(STATUS_UNAVAILABLE, "the connection was lost or refused"));
+        for (int cls = 0; cls < RPC_CLASS_COUNT; cls++) {
+            rpc_path_down(node_rpc(n->node),
+                          token_of(peer, t->peer_incarnation, t->epoch, (enum rpc_class)cls),
+                          FAIL(STATUS_UNAVAILABLE, "the connection was lost or refused"));
+        }
         process_leave(n);
     }
     free(t);
@@ -187,7 +206,7 @@ static void frame_run(struct sim_world *w, struct sim_event *e)
 
         sim_trace(w, "net.frame", (uint64_t)f->from << 32 | f->to, f->size, hash64(frame, 0));
         st = rpc_receive(node_rpc(to->node), frame,
-                         token_of(&w->nodes[f->from], f->from_incarnation, f->epoch));
+                         token_of(&w->nodes[f->from], f->from_incarnation, f->epoch, f->cls));
         process_leave(to);
         if (!status_ok(st) && st.code != STATUS_FENCED) {
             sim_fail(w, "node %u refused a frame of node %u: %s", f->to, f->from, status_text(st));
@@ -244,7 +263,7 @@ static void frame_launch(struct sim_world *w, struct frame *f)
 {
     struct sim_link *l = &w->net.links[f->from][f->to];
 
-    if (l->drops > 0 ||
+    if (l->drops > 0 || l->class_drops[f->cls] > 0 ||
         (w->net.loss_permille > 0 && rng_permille(&w->rng_net, w->net.loss_permille))) {
         w->net.frames_lost++;
         free(f);
@@ -324,15 +343,15 @@ static struct status net_send_path(void *ctx, void *path, const struct bytes *pa
                                    uint32_t parts_count)
 {
     struct sim_node *n = ctx;
-    const uint32_t to = token_node(path);
-    const struct sim_node *peer = &n->world->nodes[to];
+    const struct path p = path_of(path);
+    const struct sim_node *peer = &n->world->nodes[p.node];
 
-    INVARIANT(to < n->world->nodes_count);
-    if (peer->incarnation != token_incarnation(path) || peer->life != SIM_UP ||
-        n->world->net.links[n->index][to].epoch != token_epoch(path)) {
+    INVARIANT(p.node < n->world->nodes_count);
+    if (peer->incarnation != p.incarnation || peer->life != SIM_UP ||
+        n->world->net.links[n->index][p.node].epoch != p.epoch) {
         return FAIL(STATUS_UNAVAILABLE, "the connection is gone");
     }
-    return launch(n, to, RPC_CLASS_NORMAL, parts, parts_count);
+    return launch(n, p.node, p.cls, parts, parts_count);
 }
 
 static struct status net_open_path(void *ctx, const char *address, void **path_out)
@@ -347,7 +366,7 @@ static struct status net_open_path(void *ctx, const char *address, void **path_o
         return FAIL(STATUS_UNAVAILABLE, "connection refused");
     }
     *path_out = token_of(&n->world->nodes[to], n->world->nodes[to].incarnation,
-                         n->world->net.links[n->index][to].epoch);
+                         n->world->net.links[n->index][to].epoch, RPC_CLASS_CONTROL);
     return OK;
 }
 
@@ -418,6 +437,18 @@ void sim_net_release(struct sim_world *w, uint32_t from, uint32_t to, enum sim_b
     }
 }
 
+void sim_net_block_class(struct sim_world *w, uint32_t from, uint32_t to, enum rpc_class cls)
+{
+    w->net.links[from][to].class_drops[cls]++;
+}
+
+void sim_net_release_class(struct sim_world *w, uint32_t from, uint32_t to, enum rpc_class cls)
+{
+    uint32_t *drops = &w->net.links[from][to].class_drops[cls];
+
+    *drops -= *drops > 0 ? 1 : 0;
+}
+
 static void drop_held(struct sim_link *l)
 {
     struct list *it = NULL;
@@ -469,6 +500,7 @@ void sim_net_heal(struct sim_world *w)
             struct sim_link *l = &w->net.links[i][k];
 
             l->drops = 0;
+            memset(l->class_drops, 0, sizeof(l->class_drops));
             l->holds = 0;
             l->slow_ms = 0;
             release_held(w, l);

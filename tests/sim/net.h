@@ -22,8 +22,9 @@ struct sim_world;
 struct sim_node;
 
 struct sim_link {
-    uint32_t drops;   /* Faults that drop frames here now. */
-    uint32_t holds;   /* Faults that hold them back. */
+    uint32_t drops;                        /* Faults that drop frames here now. */
+    uint32_t holds;                        /* Faults that hold them back. */
+    uint32_t class_drops[RPC_CLASS_COUNT]; /* The same for one class only. */
     uint32_t epoch;   /* Of the connection of the pair; grows with every reset. */
     uint32_t slow_ms; /* Extra delay while a fault says so. */
     struct list held;
@@ -54,6 +55,9 @@ enum sim_block {
 /* One direction; blocks add up. Release lets held frames go on when it was the last one. */
 void sim_net_block(struct sim_world *w, uint32_t from, uint32_t to, enum sim_block how);
 void sim_net_release(struct sim_world *w, uint32_t from, uint32_t to, enum sim_block how);
+/* The same for one class, dropping. */
+void sim_net_block_class(struct sim_world *w, uint32_t from, uint32_t to, enum rpc_class cls);
+void sim_net_release_class(struct sim_world *w, uint32_t from, uint32_t to, enum rpc_class cls);
 /* Breaks the connections of a pair: what is under way is lost, both sides are told. */
 void sim_net_reset(struct sim_world *w, uint32_t a, uint32_t b);
 /* A process ended. abrupt: its machine is gone too, and nobody is told by it. */

@@ -90,6 +90,7 @@ void sim_run(const struct sim_options *o, struct sim_result *out)
         chaos_start(w);
         sim_world_run_until(w, w->now_ns + o->seconds * SEC);
         chaos_heal(w);
+        load_probe(w->load);
         healed_ns = w->now_ns;
         verify_recovery(w, healed_ns, &out->recovery_ns);
         sim_world_run_until(w, w->now_ns + AFTER_NS);
