@@ -211,13 +211,15 @@ MAYYIELD static struct status call_remote(struct kv *kv, const struct range_repl
     struct arena request; /* Of this attempt: many may follow. */
     struct bytes body;
     struct bytes reply;
+    bool unsent = false;
     struct status st = OK;
 
     arena_init(&request, 0);
     TRY_OUT(range_batch_encode(b, &request, &body));
-    *left = true;
-    TRY_OUT(rpc_call(kv->o.rpc, (struct rpc_to){to->node, to->store, RPC_CLASS_NORMAL},
-                     RPC_TYPE_BATCH, &body, 1, deadline_ns, arena, &reply));
+    st = rpc_try_call(kv->o.rpc, (struct rpc_to){to->node, to->store, RPC_CLASS_NORMAL},
+                      RPC_TYPE_BATCH, &body, 1, deadline_ns, arena, &reply, &unsent);
+    *left = !unsent;
+    TRY_OUT(st);
     TRY_OUT(range_result_decode(reply, b->count, arena, out));
 out:
     arena_deinit(&request);

@@ -160,6 +160,13 @@ MAYYIELD NODISCARD struct status rpc_call(struct rpc *r, struct rpc_to to, enum 
                                           uint64_t deadline_ns, struct arena *arena,
                                           struct bytes *reply_out);
 
+/* As rpc_call(). *unsent: it failed, and nothing of it has left this node, so that it certainly did not
+ * run: refused at once, or nobody listened. */
+MAYYIELD NODISCARD struct status rpc_try_call(struct rpc *r, struct rpc_to to, enum rpc_type type,
+                                              const struct bytes *parts, uint32_t parts_count,
+                                              uint64_t deadline_ns, struct arena *arena,
+                                              struct bytes *reply_out, bool *unsent);
+
 /* The same to "host:port" before the peer's id is known. */
 MAYYIELD NODISCARD struct status rpc_call_address(struct rpc *r, const char *address,
                                                   enum rpc_type type, struct bytes body,
@@ -184,6 +191,9 @@ NOYIELD void rpc_reply(struct rpc *r, const struct rpc_reply_to *to, struct stat
  * transport closes the connection and logs once. */
 NOYIELD NODISCARD struct status rpc_receive(struct rpc *r, struct bytes frame, void *path);
 
+/* For transports: whole frames that were queued and have certainly not left. Calls among them end with
+ * STATUS_UNAVAILABLE, as unsent. */
+NOYIELD void rpc_undelivered(struct rpc *r, struct bytes frames);
 /* For transports: everything sent to this node in vain; its calls end with STATUS_UNAVAILABLE. */
 NOYIELD void rpc_peer_down(struct rpc *r, node_id node);
 /* The same for calls by address; they end with `why`. */

@@ -68,11 +68,13 @@ static MAYYIELD struct status call_run(struct rpc *r, struct rpc_call *c, struct
 
     INVARIANT(fiber_current() != NULL);
     list_init(&c->peer_link);
+    c->unsent = true;
     TRY(call_list(r, c));
     o->call_id = c->id;
     o->flags = RPC_FLAG_CALL;
     st = rpc__send(r, o, parts, parts_count);
     if (status_ok(st)) {
+        c->unsent = false; /* As far as we know; see rpc_undelivered(). */
         st = completion_wait(&c->done, deadline_ns);
     }
     if (c->listed) {
@@ -88,13 +90,22 @@ struct status rpc_call(struct rpc *r, struct rpc_to to, enum rpc_type type,
                        const struct bytes *parts, uint32_t parts_count, uint64_t deadline_ns,
                        struct arena *arena, struct bytes *reply_out)
 {
+    bool unsent = false;
+
+    return rpc_try_call(r, to, type, parts, parts_count, deadline_ns, arena, reply_out, &unsent);
+}
+
+struct status rpc_try_call(struct rpc *r, struct rpc_to to, enum rpc_type type,
+                           const struct bytes *parts, uint32_t parts_count, uint64_t deadline_ns,
+                           struct arena *arena, struct bytes *reply_out, bool *unsent)
+{
     struct rpc_call c = {.node = to.node, .arena = arena};
     struct rpc_outgoing o = {.to = to, .type = type};
+    const struct status st = call_run(r, &c, &o, parts, parts_count, deadline_ns);
 
-    *reply_out = BYTES_EMPTY;
-    TRY(call_run(r, &c, &o, parts, parts_count, deadline_ns));
-    *reply_out = c.reply;
-    return OK;
+    *reply_out = status_ok(st) ? c.reply : BYTES_EMPTY;
+    *unsent = c.unsent;
+    return st;
 }
 
 struct status rpc_call_address(struct rpc *r, const char *address, enum rpc_type type,
@@ -201,6 +212,22 @@ void rpc__reply_arrived(struct rpc *r, const struct rpc_message *m, enum status_
         return;
     }
     call_end(r, c, bytes_dup(c->arena, m->body, &c->reply));
+}
+
+void rpc_undelivered(struct rpc *r, struct bytes frames)
+{
+    struct bytes frame;
+
+    while (status_ok(rpc_frame_split(frames, RPC_FRAME_MAX, &frame)) && frame.len > 0) {
+        struct rpc_call *c =
+            rpc_frame_is_call(frame) ? map_get(&r->calls, rpc_frame_call_id(frame)) : NULL;
+
+        if (c != NULL) {
+            c->unsent = true;
+            call_end(r, c, FAIL(STATUS_UNAVAILABLE, "the node could not be reached"));
+        }
+        frames = bytes_skip(frames, frame.len);
+    }
 }
 
 void rpc_peer_down(struct rpc *r, node_id node)

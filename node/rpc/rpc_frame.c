@@ -152,6 +152,16 @@ uint16_t rpc_frame_type(struct bytes frame)
     return be16_get(frame.ptr + AT_TYPE);
 }
 
+bool rpc_frame_is_call(struct bytes frame)
+{
+    return (frame.ptr[AT_FLAGS] & RPC_FLAG_CALL) != 0;
+}
+
+uint64_t rpc_frame_call_id(struct bytes frame)
+{
+    return be64_get(frame.ptr + AT_CALL_ID);
+}
+
 node_id rpc_frame_from_node(struct bytes frame)
 {
     return (node_id){be32_get(frame.ptr + AT_FROM_NODE)};

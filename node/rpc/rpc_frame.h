@@ -43,4 +43,6 @@ NOYIELD NODISCARD struct status rpc_frame_split(struct bytes in, size_t frame_ma
 
 /* Fields of a frame that rpc_frame_split() returned, unchecked. */
 NOYIELD uint16_t rpc_frame_type(struct bytes frame);
+NOYIELD bool rpc_frame_is_call(struct bytes frame);
+NOYIELD uint64_t rpc_frame_call_id(struct bytes frame);
 NOYIELD node_id rpc_frame_from_node(struct bytes frame);

@@ -43,6 +43,7 @@ struct rpc_call {
     struct bytes reply;
     struct status st;
     bool listed; /* In rpc.calls and a list. */
+    bool unsent; /* It certainly did not leave. */
 };
 
 struct rpc {

@@ -144,6 +144,9 @@ void tcp__conn_close(struct tcp_conn *c, struct status why)
             rpc_path_down(t->rpc, (const void *)(uintptr_t)l->id, why);
         }
     }
+    if (!c->written) {
+        rpc_undelivered(t->rpc, buf_bytes(&c->out)); /* Never up: all of it is still here. */
+    }
     if (owed && c->node.v != 0) {
         rpc_peer_down(t->rpc, c->node);
     }

@@ -102,8 +102,8 @@ static void caller_body(void *arg)
 {
     struct tcp_caller *c = arg;
 
-    c->st = c->address == NULL ? rpc_call(c->rpc, c->to, RPC_TYPE_BATCH, &c->body, 1,
-                                          c->deadline_ns, &c->arena, &c->reply)
+    c->st = c->address == NULL ? rpc_try_call(c->rpc, c->to, RPC_TYPE_BATCH, &c->body, 1,
+                                              c->deadline_ns, &c->arena, &c->reply, &c->unsent)
                                : rpc_call_address(c->rpc, c->address, RPC_TYPE_JOIN, c->body,
                                                   c->deadline_ns, &c->arena, &c->reply);
     c->ended = true;

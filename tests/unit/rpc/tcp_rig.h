@@ -51,6 +51,7 @@ struct tcp_caller {
     struct arena arena;
     struct bytes reply;
     struct status st;
+    bool unsent;
     bool ended;
 };
 

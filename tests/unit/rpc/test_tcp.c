@@ -521,6 +521,44 @@ TEST(tcp, silent_peer_is_declared_dead)
     rig_free(rig);
 }
 
+/* Whether a call can have run: not when nobody listened or it was refused at once; perhaps when the line
+ * was up. */
+TEST(tcp, calls_that_never_left_say_so)
+{
+    struct tcp_rig *rig = rig_new();
+    struct tcp_node *a = &rig->nodes[0];
+    struct tcp_node *b = &rig->nodes[1];
+    struct tcp_caller lost = {.body = BYTES_LIT("x")};
+    struct tcp_caller refused = lost;
+    struct tcp_caller early = lost;
+
+    rig_pair(rig, NULL, NULL);
+    EXPECT_OK(call_now(rig, a, b));
+    lost.to = to_node(b, RPC_CLASS_NORMAL);
+    refused.to = lost.to;
+    early.to = lost.to;
+    b->silent = true;
+    call_begin(rig, a, &lost);
+    tcp_node_stop(b);
+    fake_world_advance(rig->world, 10 * MS);
+    EXPECT_TRUE(lost.ended);
+    EXPECT_CODE(STATUS_UNAVAILABLE, lost.st);
+    EXPECT_FALSE(lost.unsent);
+    call_begin(rig, a, &refused); /* Dials, and nobody is there. */
+    fake_world_advance(rig->world, 10 * MS);
+    EXPECT_TRUE(refused.ended);
+    EXPECT_CODE(STATUS_UNAVAILABLE, refused.st);
+    EXPECT_TRUE(refused.unsent);
+    call_begin(rig, a, &early); /* During the pause. */
+    EXPECT_TRUE(early.ended);
+    EXPECT_CODE(STATUS_UNAVAILABLE, early.st);
+    EXPECT_TRUE(early.unsent);
+    arena_deinit(&lost.arena);
+    arena_deinit(&refused.arena);
+    arena_deinit(&early.arena);
+    rig_free(rig);
+}
+
 /* A peer that only listens is asked whether it lives, and stays. */
 TEST(tcp, one_way_traffic_is_not_taken_for_silence)
 {
