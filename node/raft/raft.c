@@ -704,7 +704,8 @@ struct status raft_propose(struct raft *r, struct raft_entry *entries, uint32_t 
     for (uint32_t i = 0; i < count; i++) {
         bytes += blob_bytes(entries[i].payload).len;
     }
-    if (r->lead->uncommitted_bytes > 0 &&
+    /* The first entry of a term always passes: without it nothing before it can ever commit. */
+    if (r->lead->uncommitted_bytes > 0 && raft__log_last_term(&r->log) == r->hs.term &&
         r->lead->uncommitted_bytes + bytes > RAFT_UNCOMMITTED_BYTES_MAX) {
         return FAIL(STATUS_OVERLOADED, "too much is uncommitted");
     }

@@ -34,6 +34,10 @@
 #define FIBER_TSAN 1
 #endif
 
+#if defined(FIBER_ASAN) && !__has_include(<sanitizer/asan_interface.h>)
+#undef FIBER_ASAN /* An analyser without the sanitizers' headers; what is compiled for them has them. */
+#endif
+
 #ifdef FIBER_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>

@@ -169,6 +169,22 @@ TEST(raft, proposals_are_limited_and_refused_by_name)
     EXPECT_OK(raft_propose(r, &e, 1));
     e.payload = blob_alloc(1);
     EXPECT_CODE(STATUS_OVERLOADED, raft_propose(r, &e, 1));
+
+    /* A leader of a later term inherits the tail, and its first entry, which commits it, may pass. */
+    EXPECT_OK(raft_step(r, &(struct raft_msg){.type = RAFT_MSG_APP,
+                                              .from = {2},
+                                              .to = {1},
+                                              .term = raft_get_state(r).term + 1,
+                                              .index = 1u << 20,
+                                              .log_term = 1}));
+    EXPECT_EQ(RAFT_FOLLOWER, raft_get_state(r).role);
+    raft_campaign(r);
+    settle(r);
+    EXPECT_EQ(RAFT_LEADER, raft_get_state(r).role);
+    EXPECT_TRUE(raft_get_state(r).commit < raft_get_state(r).last);
+    EXPECT_OK(raft_propose(r, &e, 1));
+    e.payload = blob_alloc(1);
+    EXPECT_CODE(STATUS_OVERLOADED, raft_propose(r, &e, 1));
     settle(r);
     EXPECT_OK(raft_propose(r, &e, 1));
     raft_destroy(r);

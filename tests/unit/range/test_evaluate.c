@@ -214,8 +214,8 @@ TEST(evaluate, scans_are_cut_by_rows_and_bytes)
 
     memset(big, 'v', sizeof(big) - 1);
     cluster_start(&c, 1);
-    for (char k = 'a'; k < 'h'; k++) {
-        EXPECT_EQ(STATUS_OK, cluster_put(&c, 0, (char[]){(char)0x88, k, '\0'}, big));
+    for (int k = 'a'; k < 'h'; k++) {
+        EXPECT_EQ(STATUS_OK, cluster_put(&c, 0, (char[]){(char)0x88, (char)k, '\0'}, big));
     }
     batch_init(&b, &c, 0);
     add(&b, (struct range_request){

@@ -233,8 +233,8 @@ TEST(tcp, garbage_ends_the_connection)
     static const char *const samples[] = {
         "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS client",
-        "\x00\x00\x00\x47"
-        "dq\x01\x00 a frame that is too short to be true",
+        ("\x00\x00\x00\x47"
+         "dq\x01\x00 a frame that is too short to be true"),
     };
     struct tcp_rig *rig = rig_new();
     struct shard *outside = NULL;

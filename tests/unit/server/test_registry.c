@@ -111,7 +111,18 @@ TEST(registry, rows_go_over_the_wire)
     arena_init(&arena, 0);
     EXPECT_OK(node_desc_to_pb(&d, &arena, &pb));
     EXPECT_TRUE(node_desc_from_pb(&pb, &back));
-    EXPECT_EQ(0, memcmp(&d, &back, sizeof(d)));
+    EXPECT_EQ(d.id.v, back.id.v);
+    EXPECT_EQ(d.generation, back.generation);
+    EXPECT_EQ(d.pid, back.pid);
+    EXPECT_STREQ(d.rpc_address, back.rpc_address);
+    EXPECT_STREQ(d.sql_address, back.sql_address);
+    EXPECT_STREQ(d.http_address, back.http_address);
+    EXPECT_STREQ(d.region, back.region);
+    EXPECT_STREQ(d.zone, back.zone);
+    EXPECT_EQ(d.stores_count, back.stores_count);
+    for (uint32_t i = 0; i < d.stores_count; i++) {
+        EXPECT_EQ(d.stores[i].v, back.stores[i].v);
+    }
     memset(big, 'x', sizeof(big));
     big[REGISTRY_TEXT_MAX + 1] = '\0';
     pb.rpc_address = big;

@@ -365,8 +365,8 @@ TEST(parse_scan, splits_at_semicolons)
     static const char *const want[] = {
         "select ';'",
         "",
-        "create function f() returns int begin atomic select 1; select case 1 when 1 then 2 end; "
-        "end",
+        ("create function f() returns int begin atomic select 1; select case 1 when 1 then 2 end; "
+         "end"),
         "select (1;2)",
     };
     struct scan_statement s = {0};

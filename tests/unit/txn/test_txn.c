@@ -178,8 +178,8 @@ TXN_TEST(a_limited_scan_depends_on_what_it_has_covered)
         struct txn_scan scan = {
             .start = K("a"), .end = K("f"), .rows_max = 2, .reverse = reverse != 0};
 
-        for (char k = 'b'; k <= 'e'; k++) {
-            EXPECT_EQ(STATUS_OK, rig_put(r, (char[]){k, '\0'}, "1"));
+        for (int k = 'b'; k <= 'e'; k++) {
+            EXPECT_EQ(STATUS_OK, rig_put(r, (char[]){(char)k, '\0'}, "1"));
         }
         t = rig_begin(r);
         EXPECT_OK(txn_scan(t, &scan, &r->arena));
