@@ -439,7 +439,7 @@ static int on_header_field(http_parser *parser, const char *at, size_t n)
         c->field_matches = true;
     }
     c->field_matches = c->field_matches && c->field_len + n <= want &&
-                       strncasecmp(at, ADMIN_HEADER + c->field_len, n) == 0;
+                       strncasecmp(at, &ADMIN_HEADER[c->field_len], n) == 0;
     c->field_len += n;
     return 0;
 }
