@@ -245,6 +245,7 @@ static struct status start_store(struct node *n)
         .engine = n->o.engine,
         .ident = n->ident,
         .liveness = n->o.liveness,
+        .log_bytes_max = n->o.log_bytes_max,
         .plants = n->o.store_plants,
         .raft_plants = n->o.raft_plants,
         .liveness_plants = n->o.liveness_plants,
