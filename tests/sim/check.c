@@ -457,6 +457,9 @@ void check_log_event(struct sim_world *w, uint32_t node, const char *name)
         }
     }
     if (strcmp(name, "snapshot.installing") == 0) {
+        if (w->nodes[node].applied[0] != 0) {
+            sim_state(w, SIM_STATE_LAGGARD_REPLACED);
+        }
         w->nodes[node].had_snapshot = true;
     }
 }

@@ -253,8 +253,11 @@ static enum op_outcome do_cas(struct client *c)
 
 static enum op_outcome do_insert(struct client *c)
 {
-    if (!queryf(c, "INSERT INTO elements VALUES (%" PRIu64 ")", c->op.key) && !c->node->cut &&
-        strcmp(client_of(c)->answer.sqlstate, "23505") == 0) {
+    const uint64_t padding = rng_below(&c->rng, c->node->world->params.padding_max);
+
+    if (!queryf(c, "INSERT INTO elements VALUES (%" PRIu64 ", repeat('x', %" PRIu64 "))", c->op.key,
+                padding) &&
+        !c->node->cut && strcmp(client_of(c)->answer.sqlstate, "23505") == 0) {
         sim_fail(c->node->world,
                  "set: element %" PRIu64 " is refused as existing at its first insert", c->op.key);
     }
@@ -480,7 +483,7 @@ static enum op_outcome sql_setup(struct client *c)
 {
     bool ok = open_session(c) &&
               query(c, "CREATE TABLE IF NOT EXISTS reg (k int8 PRIMARY KEY, v int8 NOT NULL)") &&
-              query(c, "CREATE TABLE IF NOT EXISTS elements (id int8 PRIMARY KEY)") &&
+              query(c, "CREATE TABLE IF NOT EXISTS elements (id int8 PRIMARY KEY, pad text)") &&
               query(c, "CREATE TABLE IF NOT EXISTS counter (id int8 PRIMARY KEY, n int8)") &&
               query(c, "CREATE TABLE IF NOT EXISTS accounts (id int8 PRIMARY KEY, balance int8)") &&
               query(c, "INSERT INTO counter VALUES (0, 0) ON CONFLICT DO NOTHING");

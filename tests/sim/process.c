@@ -229,6 +229,7 @@ static void create_node(struct sim_node *n)
         .engine = n->engine,
         .transport = sim_net_transport(n),
         .shards_count = 1,
+        .log_bytes_max = n->world->params.log_bytes_max,
         .shards = {n->shard},
         .raft_plants = p->raft,
         .store_plants = p->store,

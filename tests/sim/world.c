@@ -175,6 +175,8 @@ static void draw_params(struct sim_world *w)
         .disk_write_ns = sim_log_uniform(r, 100000, 8 * MS),
         .latency_percent = (uint32_t)rng_between(r, 10, 120),
         .fault_gap_ns = sim_log_uniform(r, 300 * MS, 4 * SEC),
+        .log_bytes_max = rng_permille(r, 600) ? sim_log_uniform(r, 2048, 256 << 10) : 0,
+        .padding_max = rng_permille(r, 300) ? (uint32_t)sim_log_uniform(r, 100, 60000) : 1,
         .far_clocks = rng_permille(r, 500),
         .quick_support = rng_permille(r, 400),
         .brutal = rng_permille(r, 300),

@@ -101,10 +101,12 @@ struct sim_params {
     uint64_t disk_write_ns;   /* Typical time of a synced write. */
     uint32_t latency_percent; /* Of the network, 10..150. */
     uint64_t fault_gap_ns;    /* Mean. */
-    bool far_clocks;          /* Offsets are mostly at their bounds. */
-    bool quick_support;       /* Promises between stores are short. */
-    bool brutal;              /* Faults may take away the majority. */
-    uint64_t profile;         /* Bit per fault kind that happens in this run. */
+    uint64_t log_bytes_max; /* Of a range's log: small ones are cut, and laggards need snapshots. */
+    uint32_t padding_max;   /* Bytes of an element of the set. */
+    bool far_clocks;        /* Offsets are mostly at their bounds. */
+    bool quick_support;     /* Promises between stores are short. */
+    bool brutal;            /* Faults may take away the majority. */
+    uint64_t profile;       /* Bit per fault kind that happens in this run. */
 };
 
 struct sim_world {
