@@ -8,7 +8,9 @@
  *
  * Disjointness: whoever is elected next got a vote of a store that had promised until LSU and whose
  * clock has passed it; that reading travelled with the vote, so the next lease starts above LSU,
- * and we serve nothing that needs a time at or above LSU.
+ * and we serve nothing that needs a time at or above LSU. What we serve needs at least our present plus
+ * max_offset: then leases are disjoint in true time as well, and no read of ours is older than a write
+ * that the next leader has acknowledged.
  *
  * Source: protocol reference 3.6; CockroachDB's leader leases. Differs: no lease record.
  */
@@ -70,6 +72,7 @@ struct status lease__check(struct replica *r, struct hts ts)
 {
     const struct raft_state rs = raft_get_state(r->raft);
     struct hts need;
+    struct hts limit;
 
 #ifdef DSQL_PLANTS
     if ((r->store->o.plants & STORE_PLANT_READ_WITHOUT_LEASE) != 0 && r->applied.index > 0 &&
@@ -82,8 +85,11 @@ struct status lease__check(struct replica *r, struct hts ts)
         return FAIL(STATUS_NOT_LEADER, "this replica does not hold the lease");
     }
     replica__refresh_view(r);
+    /* Whoever is elected next may have a clock that is ahead of ours: what he has acknowledged before
+     * our clock gets there must not be missed by a read of ours. */
     need = hts_max(ts, r->view.now);
-    if (!hts_less(need, raft_lead_support_until(r->raft))) {
+    limit = hts_max(ts, hts_add_ns(r->view.now, r->store->hlc->max_offset_ns));
+    if (!hts_less(limit, raft_lead_support_until(r->raft))) {
         return FAIL(STATUS_NOT_LEADER, "the lease is not supported by a quorum at present");
     }
     if (!hts_is_zero(ts) && r->store->probe.served != NULL) {
