@@ -25,8 +25,10 @@
 #include "node/server/http.h"
 #include "regions/topology/rtt.h"
 
-#define DRAIN_NS     ((uint64_t)3000000000)
-#define STOP_POLL_NS ((uint64_t)10000000)
+#define DRAIN_NS      ((uint64_t)3000000000)
+#define OPEN_TRIES    30
+#define OPEN_PAUSE_US 100000u
+#define STOP_POLL_NS  ((uint64_t)10000000)
 
 struct process {
     struct config c;
@@ -265,8 +267,15 @@ static struct status open_engine(struct process *p, struct process_shard *ps)
         .block_cache_bytes = (size_t)p->c.cache_mib << 20,
         .create_if_missing = true,
     };
+    struct status st = engine_open_rocksdb(&o, &p->arena, &ps->engine);
 
-    return engine_open_rocksdb(&o, &p->arena, &ps->engine);
+    /* A killed predecessor may hold the lock until the system has taken its memory apart. */
+    for (int i = 0; i < OPEN_TRIES && st.code == STATUS_IO; i++) {
+        /* lint-allow(banned): nothing runs yet that this could hold up. */
+        (void)usleep(OPEN_PAUSE_US);
+        st = engine_open_rocksdb(&o, &p->arena, &ps->engine);
+    }
+    return st;
 }
 
 static struct status load_tls(struct process *p)
