@@ -20,7 +20,7 @@ from rig import Node, connect, expect, folder, free_port, http, main, wait_for
 END_S = 20
 EXIT_STORE, EXIT_DISK_FULL = 70, 74
 # Events of level error that a damaged store or a full disk may cause.
-STORE_FAILED = rb'"event":"(store\.fatal|engine\.\w+)"'
+STORE_FAILED = rb'"event":"(store\.fatal|engine\.\w+)"|"event":"session\.internal_error","why":"store is damaged'
 
 
 def alone(options, path, **flags):
