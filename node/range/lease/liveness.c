@@ -245,11 +245,12 @@ struct status liveness_add_peer(struct liveness *l, store_id store)
 static void send_heartbeats(struct liveness *l, struct hts now)
 {
     const struct hts until = {now.wall + l->o.support_ns, 0};
+    const uint64_t bound = now.wall + LIVENESS_CLOCK_AHEAD_NS;
 
     l->max_requested = hts_max(l->max_requested, until);
-    l->clock_bound = now.wall + LIVENESS_CLOCK_AHEAD_NS > l->clock_bound
-                         ? now.wall + LIVENESS_CLOCK_AHEAD_NS
-                         : l->clock_bound;
+    l->clock_bound = bound > l->clock_bound ? bound : l->clock_bound;
+    /* Else a store whose disk stalls would see its clock stand still below the end of its lease. */
+    l->clock_bound = until.wall > l->clock_bound ? until.wall : l->clock_bound;
     bump_version(l);
     for (uint32_t i = 0; i < l->peers_count; i++) {
         if (l->peers[i].asked) {
