@@ -89,6 +89,9 @@ struct status lease__check(struct replica *r, struct hts ts)
      * our clock gets there must not be missed by a read of ours. */
     need = hts_max(ts, r->view.now);
     limit = hts_max(ts, hts_add_ns(r->view.now, r->store->hlc->max_offset_ns));
+#ifdef DSQL_PLANTS
+    limit = (r->store->o.plants & STORE_PLANT_SERVE_TO_THE_END) != 0 ? need : limit;
+#endif
     if (!hts_less(limit, raft_lead_support_until(r->raft))) {
         return FAIL(STATUS_NOT_LEADER, "the lease is not supported by a quorum at present");
     }
