@@ -246,6 +246,8 @@ static struct status start_store(struct node *n)
         .ident = n->ident,
         .liveness = n->o.liveness,
         .log_bytes_max = n->o.log_bytes_max,
+        .election_ticks = n->o.election_ticks,
+        .election_jitter_ticks = n->o.election_jitter_ticks,
         .plants = n->o.store_plants,
         .raft_plants = n->o.raft_plants,
         .liveness_plants = n->o.liveness_plants,

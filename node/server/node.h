@@ -41,8 +41,10 @@ struct node_options {
     uint64_t max_offset_ns;                /* 0: HLC_MAX_OFFSET_NS_DEFAULT. */
     struct liveness_options liveness;
     uint32_t voters_wanted; /* Replicas of a range; 0: by the number of nodes. */
-    uint64_t log_bytes_max; /* As of a store; 0: its default. */
-    uint32_t store_plants;  /* Simulator only. */
+    uint64_t log_bytes_max; /* These three as of a store; 0: its default. */
+    uint32_t election_ticks;
+    uint32_t election_jitter_ticks;
+    uint32_t store_plants; /* Simulator only. */
     uint32_t raft_plants;
     uint32_t liveness_plants;
     struct store_probe probe; /* Simulator only. */
