@@ -254,6 +254,16 @@ static void block_sets(struct sim_world *w, uint64_t from, uint64_t to, enum sim
     }
 }
 
+/* The worst clocks for a leaseholder that is cut off: its own is behind, all others are ahead, so that
+ * they elect somebody while it believes that it has time. */
+static void set_clocks_against(struct sim_world *w, uint32_t victim)
+{
+    for (uint32_t i = 0; i < w->nodes_count; i++) {
+        sim_clock_step(&w->nodes[i].clock, w->now_ns,
+                       i == victim ? -SIM_OFFSET_MAX_NS : SIM_OFFSET_MAX_NS);
+    }
+}
+
 static bool cut_off(struct sim_world *w, enum sim_fault f)
 {
     const uint64_t all = (1ull << w->nodes_count) - 1;
@@ -268,6 +278,9 @@ static bool cut_off(struct sim_world *w, enum sim_fault f)
         return false;
     }
     sim_fault(w, f, set, for_ns);
+    if (w->params.far_clocks && rng_permille(&w->rng_chaos, 400)) {
+        set_clocks_against(w, i);
+    }
     if (sends) {
         block_sets(w, set, all & ~set, how, for_ns);
     }

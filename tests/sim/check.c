@@ -218,6 +218,7 @@ static void probe_served(void *ctx, store_id s, range_id id, uint64_t term, stru
     }
     r = &c->ranges[range_slot(c, id)];
     t = find_term(r, term);
+    sim_trace(c->w, "served", node, term, need.wall);
     if (!t->led || t->leader != node) {
         sim_fail(c->w, "R6: node %u serves range %llu in term %llu, which it does not lead", node,
                  (unsigned long long)id.v, (unsigned long long)term);
@@ -226,6 +227,13 @@ static void probe_served(void *ctx, store_id s, range_id id, uint64_t term, stru
     for (const struct term *new = t + 1; new < r->terms + r->terms_count; new ++) {
         if (new->leased && hts_less_eq(new->start_ts, need)) {
             fail_overlap(c, id, t, new);
+        }
+        if (!hts_is_zero(new->served)) {
+            sim_fail(c->w,
+                     "R5: node %u serves range %llu in term %llu after node %u has served it in "
+                     "term %llu",
+                     node, (unsigned long long)id.v, (unsigned long long)term, new->leader,
+                     (unsigned long long)new->term);
         }
     }
 }

@@ -10,7 +10,8 @@
  *   R2 a replica grants its vote to one candidate per term, over restarts as well;
  *   R3 an index that was applied anywhere holds the same term and command everywhere, for ever;
  *   R4 a replica applies without gaps, except that a snapshot may take it forward;
- *   R5 leases do not overlap: what an older term served lies below the start of every newer lease;
+ *   R5 leases do not overlap: what an older term served lies below the start of every newer lease, and
+ *      once a newer one has served, no older one does, in true time;
  *   R6 only the elected leader of the term serves;
  *   R7 terms of applied entries never go back;
  *   R8 a promise of support is withdrawn only when the promiser's clock has passed it, and for good.

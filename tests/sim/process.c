@@ -230,6 +230,8 @@ static void create_node(struct sim_node *n)
         .transport = sim_net_transport(n),
         .shards_count = 1,
         .log_bytes_max = n->world->params.log_bytes_max,
+        .election_ticks = n->world->params.election_ticks,
+        .election_jitter_ticks = n->world->params.election_jitter_ticks,
         .shards = {n->shard},
         .raft_plants = p->raft,
         .store_plants = p->store,
