@@ -73,8 +73,7 @@ enum store_plant {
     STORE_PLANT_NO_VOTE_PERSIST = 32,   /* the hard state is not written */
     STORE_PLANT_REFRESH_NOTHING = 64,   /* commits do not check what was read */
     STORE_PLANT_REORDER_APPLY = 128,    /* swaps neighbouring commands when applying */
-    STORE_PLANT_SERVE_TO_THE_END =
-        256, /* a lease is used up to its last moment, whatever the clocks */
+    STORE_PLANT_SERVE_TO_THE_END = 256, /* uses a lease to its last moment, whatever the clocks */
 };
 
 /*
