@@ -791,7 +791,7 @@ static void fill_info(struct replica *r, struct arena *arena, struct store_range
         .applied = r->applied.index,
         .commit = rs.commit,
         .lease_sequence = r->applied.lease_sequence,
-        .stats = {r->applied.stats.live_count, r->applied.stats.live_bytes},
+        .stats = r->applied.stats,
     };
     if (!status_ok(range_desc_dup(arena, &r->desc, &out->desc))) {
         out->desc = (struct range_desc){.id = r->range};
@@ -799,28 +799,21 @@ static void fill_info(struct replica *r, struct arena *arena, struct store_range
     out->desc.id = r->range;
 }
 
-bool store_range_info(struct store *s, uint32_t i, struct arena *arena,
+bool store_next_range(struct store *s, range_id after, struct arena *arena,
                       struct store_range_info *out)
 {
-    uint64_t above = 0;
+    uint64_t best = UINT64_MAX;
+    uint64_t key = 0;
+    size_t pos = 0;
+    void *value = NULL;
 
-    /* In order of id, although the map has none: ranges of a store are few enough for lists that
-     * people read. */
-    for (uint32_t n = 0; n <= i; n++) {
-        size_t pos = 0;
-        uint64_t key = 0;
-        uint64_t best = UINT64_MAX;
-        void *value = NULL;
-
-        while (map_next(&s->replicas, &pos, &key, &value)) {
-            best = key > above && key < best ? key : best;
-        }
-        if (best == UINT64_MAX) {
-            return false;
-        }
-        above = best;
+    while (map_next(&s->replicas, &pos, &key, &value)) {
+        best = key > after.v && key < best ? key : best;
     }
-    fill_info(map_get(&s->replicas, above), arena, out);
+    if (best == UINT64_MAX) {
+        return false;
+    }
+    fill_info(map_get(&s->replicas, best), arena, out);
     return true;
 }
 

@@ -60,20 +60,37 @@ struct store_options {
     void (*on_fatal)(void *ctx, struct status why);
     /* Which nodes exist: where a peer's store lives. False: unknown. */
     bool (*node_of_store)(void *node_ctx, store_id store, node_id *out);
+    /* Sends a batch to whichever range holds its keys: range and generation are filled in. Needed by
+     * everything that concerns other ranges: pushes, recovery, clean-up, ids for splits, addressing. */
+    MAYYIELD struct status (*send)(void *send_ctx, struct range_batch *b, uint64_t deadline_ns,
+                                   struct arena *arena, struct range_result *out);
+    void *send_ctx;
     void *ctx;      /* Of on_fatal. */
     void *node_ctx; /* Of node_of_store. */
 };
 
 enum store_plant {
-    STORE_PLANT_NO_SYNC = 1,            /* log writes are not synced */
-    STORE_PLANT_READ_WITHOUT_LEASE = 2, /* serves reads whatever the lease says */
-    STORE_PLANT_APPLY_TWICE = 4,        /* a restarted replica applies its last command again */
-    STORE_PLANT_SKIP_LATCH = 8,         /* readers do not wait for writers */
-    STORE_PLANT_LOSE_TAIL = 16,         /* recovery silently drops the last log entry */
-    STORE_PLANT_NO_VOTE_PERSIST = 32,   /* the hard state is not written */
-    STORE_PLANT_REFRESH_NOTHING = 64,   /* commits do not check what was read */
-    STORE_PLANT_REORDER_APPLY = 128,    /* swaps neighbouring commands when applying */
-    STORE_PLANT_SERVE_TO_THE_END = 256, /* uses a lease to its last moment, whatever the clocks */
+    STORE_PLANT_NO_SYNC = 1,              /* log writes are not synced */
+    STORE_PLANT_READ_WITHOUT_LEASE = 2,   /* serves reads whatever the lease says */
+    STORE_PLANT_APPLY_TWICE = 4,          /* a restarted replica applies its last command again */
+    STORE_PLANT_SKIP_LATCH = 8,           /* readers do not wait for writers */
+    STORE_PLANT_LOSE_TAIL = 16,           /* recovery silently drops the last log entry */
+    STORE_PLANT_NO_VOTE_PERSIST = 32,     /* the hard state is not written */
+    STORE_PLANT_REFRESH_NOTHING = 64,     /* commits do not check what was read */
+    STORE_PLANT_REORDER_APPLY = 128,      /* swaps neighbouring commands when applying */
+    STORE_PLANT_SERVE_TO_THE_END = 256,   /* uses a lease to its last moment, whatever the clocks */
+    STORE_PLANT_RECOVER_BLINDLY = 1 << 9, /* recovery commits without asking for the intents */
+    STORE_PLANT_RECOVER_NO_PREVENT = 1 << 10,  /* a missing intent may still arrive */
+    STORE_PLANT_NO_TSCACHE = 1 << 11,          /* intents land below reads */
+    STORE_PLANT_NO_LEASE_FLOOR = 1 << 12,      /* a new lease does not know of earlier reads */
+    STORE_PLANT_SPLIT_FORGETS_READS = 1 << 13, /* nor does the right half of a split */
+    STORE_PLANT_CLOSE_IN_FLIGHT = 1 << 14,    /* closes a timestamp at which a write is evaluated */
+    STORE_PLANT_FOLLOWER_AHEAD = 1 << 15,     /* a follower reads above its closed timestamp */
+    STORE_PLANT_GC_BELOW_PROTECTED = 1 << 16, /* garbage collection ignores protections */
+    STORE_PLANT_RECORD_REBORN = 1 << 17,      /* a record is created although the txn was aborted */
+    STORE_PLANT_MERGE_NO_FREEZE = 1 << 18,    /* the right side goes on serving during a merge */
+    STORE_PLANT_RESOLVE_EARLY = 1 << 19,      /* intents of a STAGING txn are taken as committed */
+    STORE_PLANT_PUSH_IGNORED = 1 << 20,       /* a commit does not look at the push marker */
 };
 
 /*
@@ -99,6 +116,40 @@ NOYIELD NODISCARD struct status store_add_peer(struct store *s, store_id peer);
 MAYYIELD void store_execute(struct store *s, const struct range_batch *b, uint64_t deadline_ns,
                             struct arena *arena, struct range_result *out);
 
+/*
+ * Splits the range at `key` (cut down to the start of a row). Returns when both halves exist; their
+ * addressing follows by itself.
+ * Errors: STATUS_NOT_LEADER, STATUS_INVALID (not inside; meta1 is not split), STATUS_RANGE_TOO_SMALL,
+ * STATUS_OVERLOADED (another change is under way, or addressing is behind), STATUS_TIMEOUT.
+ */
+MAYYIELD NODISCARD struct status store_split(struct store *s, range_id range, struct bytes key,
+                                             uint64_t deadline_ns);
+/* A key about in the middle of the range's data, at the start of a row, in the arena.
+ * Errors: STATUS_RANGE_TOO_SMALL. */
+MAYYIELD NODISCARD struct status store_split_key(struct store *s, range_id range,
+                                                 struct arena *arena, struct bytes *out);
+/* Merges the range with its right neighbour. Both must stand on the same stores with both leases here.
+ * Errors: as of store_split(). */
+MAYYIELD NODISCARD struct status store_merge(struct store *s, range_id range, uint64_t deadline_ns);
+/* Has the index of ranges (meta) been told of the present descriptor? */
+NOYIELD bool store_is_addressed(struct store *s, range_id range);
+/* Tells it. Called by the store itself after changes; a queue repeats it where that failed. */
+MAYYIELD NODISCARD struct status store_address(struct store *s, range_id range,
+                                               uint64_t deadline_ns);
+/* Ends a merge that stopped half way, on the frozen range. OK when there is nothing to do. */
+MAYYIELD NODISCARD struct status store_settle_merge(struct store *s, range_id range,
+                                                    uint64_t deadline_ns);
+
+/* Use of a range since the lease began here, and over the last seconds. */
+struct store_range_load {
+    uint64_t requests;
+    uint64_t bytes_read;
+    uint64_t bytes_written;
+    uint64_t cpu_ns;
+    double requests_per_s; /* Over the last 10 s. */
+    double cpu_ns_per_s;
+};
+
 struct store_range_info {
     struct range_desc desc; /* In the arena. */
     replica_id replica;
@@ -108,14 +159,15 @@ struct store_range_info {
     uint64_t applied;
     uint64_t commit;
     uint64_t lease_sequence;
-    struct mvcc_stats_view {
-        int64_t live_count;
-        int64_t live_bytes;
-    } stats;
+    bool addressed;
+    bool frozen;
+    struct hts closed_ts;
+    struct store_range_load load;
+    struct mvcc_stats stats;
 };
 
-/* i-th replica in order of range id; false at the end. */
-NOYIELD bool store_range_info(struct store *s, uint32_t i, struct arena *arena,
+/* The replica of the lowest range id above `after` (zero: the first); false at the end. */
+NOYIELD bool store_next_range(struct store *s, range_id after, struct arena *arena,
                               struct store_range_info *out);
 NOYIELD bool store_find_range(struct store *s, range_id id, struct arena *arena,
                               struct store_range_info *out);

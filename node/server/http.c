@@ -292,6 +292,7 @@ static void get_ranges(struct http_conn *c)
 {
     struct node *n = first_node(c->http);
     struct store_range_info info;
+    range_id at = {0};
     struct arena arena;
     struct buf b = {0};
     struct json j;
@@ -301,8 +302,8 @@ static void get_ranges(struct http_conn *c)
     json_object(&j);
     json_key(&j, "ranges");
     json_array(&j);
-    for (uint32_t i = 0; node_store(n) != NULL && store_range_info(node_store(n), i, &arena, &info);
-         i++) {
+    while (node_store(n) != NULL && store_next_range(node_store(n), at, &arena, &info)) {
+        at = info.desc.id;
         range_json(&j, &info);
     }
     json_array_end(&j);

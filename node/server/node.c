@@ -374,9 +374,11 @@ static MAYYIELD void hand_over_leases(struct node *n, uint64_t deadline_ns)
 {
     struct store_range_info info;
     struct arena arena;
+    range_id at = {0};
 
     arena_init(&arena, 0);
-    for (uint32_t i = 0; store_range_info(n->store, i, &arena, &info); i++) {
+    while (store_next_range(n->store, at, &arena, &info)) {
+        at = info.desc.id;
         for (uint32_t k = 0; info.leaseholder && k < info.desc.replicas_count; k++) {
             const struct range_replica *r = &info.desc.replicas[k];
 

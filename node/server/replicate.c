@@ -158,6 +158,7 @@ static MAYYIELD bool look(struct node *n)
     struct arena arena;
     struct topology t;
     struct store_range_info info;
+    range_id at = {0};
     bool changed = false;
 
     arena_init(&arena, 0);
@@ -165,10 +166,11 @@ static MAYYIELD bool look(struct node *n)
         arena_deinit(&arena);
         return false;
     }
-    for (uint32_t i = 0; !n->stopping && store_range_info(n->store, i, &arena, &info); i++) {
+    while (!n->stopping && store_next_range(n->store, at, &arena, &info)) {
         bool did = false;
         struct status st = OK;
 
+        at = info.desc.id;
         if (!info.leaseholder) {
             continue;
         }

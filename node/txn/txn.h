@@ -1,16 +1,16 @@
 /*
  * txn.h -- a transaction as SQL sees it.
  *
- * Reads happen at one timestamp, chosen by the leaseholder at the first read. Writes are buffered here
- * and visible to the transaction's own reads; txn_commit() sends them in one batch together with the
- * spans that were read. The leaseholder checks that nothing in those spans changed since the read
- * timestamp, evaluates the writes at a new timestamp and proposes one command: a serializable
- * one-round-trip (1PC) transaction. Everything a transaction touches must stand in one range until
- * distributed transactions land: otherwise STATUS_UNSUPPORTED.
+ * Writes are buffered here and visible to the transaction's own reads. What it locks is locked in the
+ * memory of leaseholders; what it read is remembered. txn_commit() sends everything: one batch when all
+ * stands in one range, otherwise intents and a staged record in parallel, one round either way. The
+ * transaction is serializable, or read committed: then every statement has its own snapshot, and the
+ * commit depends only on what was locked or written.
  *
- * Owner:   a session; the struct lives in the arena given to txn_begin().
- * Source:  CockroachDB's 1PC and read refresh; Kung and Robinson, "On Optimistic Methods for
- *          Concurrency Control" (1981).
+ * Owner:   a session; the struct lives in the arena given to txn_begin(). What goes on behind the commit
+ *          (settling intents) belongs to the shard's txn_service.
+ * Source:  protocol reference 5; node/docs/0007; CockroachDB's parallel commits; Kung and Robinson, "On
+ *          Optimistic Methods for Concurrency Control" (1981).
  */
 #pragma once
 
@@ -21,15 +21,39 @@
 #include "node/base/bytes.h"
 #include "node/base/hts.h"
 #include "node/base/status.h"
+#include "node/range/request.h"
 
 struct kv;
+struct shard;
 struct txn;
+struct txn_service;
 
 #define TXN_WRITES_MAX     100000u
-#define TXN_BYTES_MAX      ((size_t)8 << 20)
+#define TXN_BYTES_MAX      ((size_t)64 << 20)
 #define TXN_READ_SPANS_MAX 10000u
 
+/* Heartbeats of transactions that hold locks, and clean-up behind commits. One per shard, in its slot;
+ * txn_begin() needs it for transactions that lock or write over several ranges. */
+NOYIELD NODISCARD struct status txn_service_create(struct shard *shard, struct kv *kv,
+                                                   struct txn_service **out);
+/* Waits for clean-up that is under way, as long as the deadline allows; the rest is left to others. */
+MAYYIELD void txn_service_stop(struct txn_service *s, uint64_t deadline_ns);
+NOYIELD void txn_service_destroy(struct txn_service *s);
+
+enum txn_isolation {
+    TXN_SERIALIZABLE = 0,
+    TXN_READ_COMMITTED = 1,
+};
+
+struct txn_lock {
+    enum mvcc_strength strength; /* MVCC_SHARED or MVCC_EXCLUSIVE; MVCC_NONE: a plain read. */
+    enum range_wait wait;
+};
+
 struct txn_options {
+    enum txn_isolation isolation;
+    uint64_t lock_timeout_ns; /* 0: none. */
+    struct hts as_of;     /* Read only, at this time; any near replica may answer. Zero: present. */
     bool implicit;        /* One statement: insert conditions may be left to the commit. */
     bool read_only;       /* Writes are refused with STATUS_INVALID. */
     uint64_t deadline_ns; /* Monotonic, of all its requests; DEADLINE_NONE. */
@@ -54,6 +78,7 @@ struct txn_scan {
     struct bytes end;   /* Exclusive. */
     bool reverse;
     uint32_t rows_max; /* 0: TXN_SCAN_ROWS_MAX. */
+    struct txn_lock lock;
     /* Out: rows in order, in the arena; `more` tells that the span is not exhausted, and start (or
      * end, when reverse) has moved so that the same struct continues the scan. */
     struct txn_row *rows;
@@ -69,6 +94,18 @@ MAYYIELD NODISCARD struct status txn_scan(struct txn *t, struct txn_scan *scan,
 MAYYIELD NODISCARD struct status txn_multi_get(struct txn *t, const struct bytes *keys,
                                                uint32_t count, struct arena *arena, bool *found,
                                                struct bytes *values);
+
+/* The same, locking what is found. Errors besides: STATUS_LOCKED (NOWAIT, lock timeout), STATUS_DEADLOCK.
+ * With RANGE_WAIT_SKIP a locked row is as if not found. */
+MAYYIELD NODISCARD struct status txn_multi_get_locked(struct txn *t, const struct txn_lock *lock,
+                                                      const struct bytes *keys, uint32_t count,
+                                                      struct arena *arena, bool *found,
+                                                      struct bytes *values);
+
+/* READ COMMITTED: a statement begins, its snapshot is taken at its first read. A statement that failed
+ * with STATUS_TXN_RETRY may be run again after rolling back to its savepoint, as long as the client has
+ * seen nothing of it. Otherwise nothing. */
+NOYIELD void txn_statement(struct txn *t);
 
 /* Buffers a write; key and value are copied. Errors: STATUS_MEMORY (limits above), STATUS_INVALID. */
 NOYIELD NODISCARD struct status txn_put(struct txn *t, struct bytes key, struct bytes value);
@@ -93,7 +130,7 @@ NOYIELD void txn_limit_commit_ts(struct txn *t, struct hts limit);
  *          others: certainly not committed.
  */
 MAYYIELD NODISCARD struct status txn_commit(struct txn *t);
-/* Drops everything; sends nothing. */
+/* Drops everything. Locks are freed behind its back. */
 NOYIELD void txn_rollback(struct txn *t);
 
 /* Savepoints by position in the write buffer: rolling back forgets later writes (not reads). */

@@ -172,10 +172,10 @@ static struct status eval_request(struct eval *e, struct mvcc_reader *reader, st
         return eval_write(e, w, q);
     case RANGE_OP_REFRESH:
         return eval_refresh(e, reader, q);
-    case RANGE_OP_COUNT:
+    default:
         break;
     }
-    return FAIL(STATUS_INVALID, "unknown request");
+    return FAIL(STATUS_UNSUPPORTED, "transactions over ranges are not supported yet");
 }
 
 /* The whole batch, once. STATUS_WOULD_BLOCK: repeat with ENGINE_TIER_ANY where that may block. */
@@ -245,7 +245,7 @@ static bool well_formed(const struct range_request *q)
     case RANGE_OP_DELETE:
     case RANGE_OP_ABSENT:
         return q->end.len == 0;
-    case RANGE_OP_COUNT:
+    default:
         break;
     }
     return false;

@@ -370,11 +370,11 @@ TEST(evaluate, what_a_store_tells_of_itself)
     EXPECT_EQ(STATUS_OK, cluster_add_voter(&c, 0, 1));
     EXPECT_EQ(STATUS_OK, cluster_put(&c, 0, "\x88k", "v"));
     cluster_run_ms(&c, 500);
-    EXPECT_TRUE(store_range_info(c.nodes[0].store, 0, &arena, &info));
+    EXPECT_TRUE(store_next_range(c.nodes[0].store, (range_id){0}, &arena, &info));
     EXPECT_TRUE(info.leaseholder);
     EXPECT_EQ(2, info.desc.replicas_count);
     EXPECT_EQ(2, info.stats.live_count); /* The descriptor in meta2, the row. */
-    EXPECT_FALSE(store_range_info(c.nodes[0].store, 1, &arena, &info));
+    EXPECT_FALSE(store_next_range(c.nodes[0].store, info.desc.id, &arena, &info));
     EXPECT_FALSE(store_find_range(c.nodes[0].store, (range_id){9}, &arena, &info));
     EXPECT_TRUE(store_find_range(c.nodes[1].store, (range_id){1}, &arena, &info));
     EXPECT_FALSE(info.leaseholder);
