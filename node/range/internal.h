@@ -8,6 +8,8 @@
 #include "node/base/map.h"
 #include "node/range/command.h"
 #include "node/range/conflict/latch.h"
+#include "node/range/conflict/lock_table.h"
+#include "node/range/conflict/tscache.h"
 #include "node/range/store.h"
 #include "node/runtime/fiber.h"
 #include "node/storage/key/key.h"
@@ -78,6 +80,8 @@ struct replica {
     uint64_t revoked_index;    /* A revocation of ours is in the log here; 0: none. */
 
     struct latches latches;
+    struct lock_table *locks; /* While the lease is held here. */
+    struct hts floor;         /* Likewise: everything read before is below (lease start, merges). */
     struct list proposals;
     uint32_t proposals_count;
     struct wait_queue progress; /* Woken whenever raft moved on. */
@@ -144,6 +148,7 @@ struct store {
     struct store_write *pending;
     uint32_t writes_inflight;
     struct liveness *liveness;
+    struct tscache *tscache;
     struct hts quiet_until; /* No Raft before: own promises of the life before. */
     bool awake;
     struct shard_timer tick;
@@ -237,6 +242,64 @@ NOYIELD NODISCARD struct status proposal__append(struct replica *r, const struct
 /* Waits for the outcome. Errors: STATUS_NOT_PROPOSED (overwritten), STATUS_AMBIGUOUS. */
 MAYYIELD NODISCARD struct status proposal__wait(struct proposal *p, struct completion *c,
                                                 const struct status *outcome, uint64_t deadline_ns);
+
+/* ---- conflict/wait.c ---- */
+/*
+ * Waits until a request that was blocked may be tried again: queues up at the blocker's key, pushes the
+ * holder when its patience ends, settles what turns out to be finished. Holds no latches. `w` stays in the
+ * queue until lock_table_leave().
+ * Errors:  STATUS_LOCKED (NOWAIT, lock timeout), STATUS_DEADLOCK, STATUS_TXN_RETRY (the asking
+ *          transaction was aborted), STATUS_OVERLOADED, STATUS_NOT_LEADER, STATUS_TIMEOUT,
+ *          STATUS_CANCELLED.
+ */
+MAYYIELD NODISCARD struct status wait__blocked(struct replica *r, const struct range_batch *b,
+                                               struct lock_waiter *w,
+                                               const struct lock_blocker *blocker,
+                                               enum mvcc_strength want, uint64_t deadline_ns);
+
+/* ---- txn/push.c ---- */
+/* RANGE_OP_PUSH at the anchor's leaseholder: waits at most args->wait_ns for a change, and watches for
+ * cycles of waits meanwhile. The response says how the pushee stands. Errors: STATUS_DEADLOCK: the
+ * pusher is the one to give way; STATUS_TXN_RETRY: the pusher was aborted. */
+MAYYIELD NODISCARD struct status push__serve(struct replica *r, const struct range_request *q,
+                                             uint64_t deadline_ns, struct arena *arena,
+                                             struct range_response *out);
+/* RANGE_OP_QUERY_TXN: how the transaction stands, and who waits for it. */
+MAYYIELD NODISCARD struct status push__serve_query(struct replica *r, const struct range_request *q,
+                                                   struct arena *arena, struct range_response *out);
+/* Its record or marker changed: pushes that wait for it look again. */
+NOYIELD void push__changed(struct replica *r, struct uuid txn);
+/* The lease is gone: whoever waits here goes elsewhere. */
+NOYIELD void push__stop(struct replica *r);
+
+/* ---- txn/record.c ---- */
+/* How a transaction stands here: its record, or what the markers say without one. May read the disk.
+ * Serve checks are the caller's. */
+MAYYIELD NODISCARD struct status record__read(struct replica *r, struct bytes anchor,
+                                              struct uuid txn, struct hts min_ts,
+                                              struct arena *arena, struct range_txn_info *out);
+/* Aborts it: marks it finished and, if there is a record, writes ABORTED through the log. A STAGING or
+ * COMMITTED record stays as it is; *out says how it stands afterwards. */
+MAYYIELD NODISCARD struct status record__abort(struct replica *r, struct bytes anchor,
+                                               struct uuid txn, uint64_t deadline_ns,
+                                               struct arena *arena, struct range_txn_info *out);
+
+/* ---- txn/recover.c ---- */
+/* Decides a STAGING record whose coordinator is gone (or must give way); see node/docs/0007. Sends to
+ * other ranges. *out: COMMITTED or ABORTED, or how it stands if it moved on meanwhile. */
+MAYYIELD NODISCARD struct status recover__txn(struct store *s, struct bytes anchor,
+                                              const struct range_txn_info *staging,
+                                              uint64_t deadline_ns, struct arena *arena,
+                                              struct range_txn_info *out);
+
+/* ---- closed/closed.c ---- */
+/* Writes below stand; new ones must land above it. */
+NOYIELD struct hts closed__assigned(const struct replica *r);
+/* A write's timestamp is chosen: nothing at or above it is closed until it is appended or given up. */
+NOYIELD void closed__track(struct replica *r, struct proposal *p, struct hts ts);
+NOYIELD void closed__untrack(struct replica *r, struct proposal *p);
+/* Up to when this replica can serve reads by itself. */
+NOYIELD struct hts closed__effective(const struct replica *r);
 
 /* ---- replica/evaluate.c ---- */
 NOYIELD void range__on_batch(void *store, const struct rpc_message *m);
