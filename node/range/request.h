@@ -133,6 +133,15 @@ struct range_batch {
 #define TXN_HEARTBEAT_NS     ((uint64_t)1000000000)
 #define TXN_STAGED_BYTES_MAX ((size_t)64 << 10) /* Of keys listed in a STAGING record. */
 
+#define RANGE_TXN_WAITS_MAX 256u /* Of one answer. */
+
+/* A transaction that waits for another one: an edge of the graph in which deadlocks are cycles. */
+struct range_txn_wait {
+    struct uuid waiter;
+    struct uuid holder;
+    uint32_t waiter_priority;
+};
+
 /* How a transaction stands, as its record, or what is known without one, says. */
 struct range_txn_info {
     struct uuid id;
@@ -144,13 +153,13 @@ struct range_txn_info {
     uint32_t priority;
     const struct bytes *in_flight; /* STAGING. */
     uint32_t in_flight_count;
-    const struct uuid *waiters; /* QUERY_TXN: who waits for it, directly or not. */
-    uint32_t waiters_count;
+    const struct range_txn_wait *waits; /* QUERY_TXN: that end at it, directly or not. */
+    uint32_t waits_count;
 };
 
 /* Rows of a scan: per row varint length, key, varint length, value. */
 struct range_response {
-    bool found; /* GET; QUERY_INTENT. */
+    bool found; /* GET; QUERY_INTENT; PUSH: it is STAGING and must be recovered. */
     struct bytes value;
     struct bytes rows;
     uint32_t rows_count;
