@@ -277,6 +277,16 @@ void raft__log_drop_memory(struct raft__log *l, uint64_t upto)
     }
 }
 
+void raft__log_trim(struct raft__log *l)
+{
+    if (l->count == 0 && !l->pinned) {
+        free(l->slots);
+        l->slots = NULL;
+        l->cap = 0;
+        l->head = 0;
+    }
+}
+
 static bool stored_may_have_conf(const struct raft__log *l, uint64_t after, uint64_t upto)
 {
     while (after < upto) {

@@ -33,6 +33,14 @@ void raft__progress_deinit(struct raft__progress *p)
     p->ring_cap = 0;
 }
 
+void raft__progress_trim(struct raft__progress *p)
+{
+    if (p->ring_count == 0) {
+        raft__progress_deinit(p);
+        p->ring_head = 0;
+    }
+}
+
 static void enter(struct raft__progress *p, enum raft_progress_state state)
 {
     p->state = state;

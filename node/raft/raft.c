@@ -610,6 +610,34 @@ void raft_apply_done(struct raft *r, uint64_t index)
     r->applied = r->applied < index ? index : r->applied;
 }
 
+static void box_free(struct raft__outbox *box)
+{
+    if (box->count == 0) {
+        free(box->msgs);
+        *box = (struct raft__outbox){NULL, 0, 0};
+    }
+}
+
+void raft_trim(struct raft *r)
+{
+    if (r->ready_out || !raft_quiet(r)) {
+        return;
+    }
+    box_free(&r->now);
+    box_free(&r->after);
+    box_free(&r->out_now);
+    box_free(&r->out_after);
+    raft__log_drop_memory(&r->log, r->applied < r->log.stable ? r->applied : r->log.stable);
+    raft__log_trim(&r->log);
+    if (r->role == RAFT_LEADER) {
+        for (uint32_t i = 0; i < r->conf.count; i++) {
+            raft__progress_trim(&r->lead->peers[i]);
+        }
+    } else {
+        raft__free_leader(r); /* Left over from a campaign. */
+    }
+}
+
 static void remap_progress(struct raft *r, const struct raft_conf *conf)
 {
     struct raft__progress was[RAFT_PEERS_MAX];

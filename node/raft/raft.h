@@ -323,6 +323,9 @@ NOYIELD struct hts raft_lead_support_until(struct raft *r);
  * everything. */
 NOYIELD bool raft_quiet(const struct raft *r);
 
+/* A quiet core gives back what it keeps for work: queues, and entries that are stored and applied. */
+NOYIELD void raft_trim(struct raft *r);
+
 NOYIELD struct raft_state raft_get_state(const struct raft *r);
 NOYIELD const struct raft_conf *raft_get_conf(const struct raft *r);
 /* False when the peer is unknown or this replica is not leader. */

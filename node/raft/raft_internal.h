@@ -70,6 +70,8 @@ NOYIELD bool raft__log_mark_done(struct raft__log *l, struct raft_mark mark);
 /* Empties the log: it now begins behind (index, term), which is not durable yet. */
 NOYIELD void raft__log_restore(struct raft__log *l, uint64_t index, uint64_t term);
 NOYIELD void raft__log_drop_memory(struct raft__log *l, uint64_t upto);
+/* Gives back the array when it is empty. */
+NOYIELD void raft__log_trim(struct raft__log *l);
 NOYIELD void raft__log_unpin(struct raft__log *l);
 /* True when a configuration entry is, or may be, in (after, upto]. */
 NOYIELD bool raft__log_may_have_conf(const struct raft__log *l, uint64_t after, uint64_t upto);
@@ -101,6 +103,8 @@ struct raft__progress {
 
 NOYIELD void raft__progress_init(struct raft__progress *p, uint64_t last);
 NOYIELD void raft__progress_deinit(struct raft__progress *p);
+/* Gives back the ring when nothing is in flight. */
+NOYIELD void raft__progress_trim(struct raft__progress *p);
 NOYIELD void raft__progress_probe(struct raft__progress *p);
 NOYIELD void raft__progress_replicate(struct raft__progress *p);
 NOYIELD void raft__progress_snapshot(struct raft__progress *p, uint64_t index);
