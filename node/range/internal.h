@@ -6,6 +6,7 @@
 #include "node/base/list.h"
 #include "node/base/log.h"
 #include "node/base/map.h"
+#include "node/base/tree.h"
 #include "node/range/command.h"
 #include "node/range/conflict/latch.h"
 #include "node/range/conflict/lock_table.h"
@@ -29,7 +30,10 @@ enum replica_life {
     REPLICA_REMOVED, /* Tombstone written; freed when nothing refers to it. */
 };
 
+#define RANGE_ASK_LEVELS 9u /* Doublings from 12 s to 51 min. */
+
 struct replica;
+struct range_load;
 struct store_write;
 struct snapshot_in;
 
@@ -52,19 +56,22 @@ struct replica {
     range_id range;
     replica_id id;
     enum replica_life life;
-    struct range_desc desc; /* In desc_arena; zero while UNINIT. */
-    struct arena desc_arena;
+    struct range_desc desc; /* Its keys in desc_keys; zero while UNINIT. */
+    uint8_t *desc_keys;
+    struct tree_node id_node;  /* Of store.by_id. */
+    struct tree_node key_node; /* Of store.by_key, once it has keys. */
 
     struct raft *raft;
     struct raft_view view;
     bool dirty;
     struct list dirty_link;
+    struct list awake_link; /* Of store.awake_replicas; empty: it sleeps and is not ticked. */
+    struct list ask_link;   /* Of one of store.ask; see change/gone.c. */
     struct list grave_link; /* REMOVED: of the store, until the tombstone is durable. */
     replica_id last_from;   /* Who spoke last: answers reach even those the descriptor misses. */
     store_id last_from_store;
-    uint32_t silent_ticks; /* Since the last message of a peer; see change/gone.c. */
-    uint32_t ask_ticks;
-    uint32_t refs; /* Writes and fibers that point here. */
+    uint64_t ask_tick; /* When to ask whether it still is a member. */
+    uint32_t refs;     /* Writes and fibers that point here. */
 
     struct applied_state applied;   /* Visible to reads. */
     struct applied_state submitted; /* Handed to the writer. */
@@ -87,9 +94,10 @@ struct replica {
     struct wait_queue progress; /* Woken whenever raft moved on. */
 
     struct snapshot_in *snap_in;
-    uint32_t snapshots_out; /* Fibers. */
-    struct list outgoing;   /* Peers with a snapshot under way, see snapshot.c. */
-    bool changing;          /* A membership change or transfer is under way: one at a time. */
+    uint32_t snapshots_out;  /* Fibers. */
+    struct list outgoing;    /* Peers with a snapshot under way, see snapshot.c. */
+    bool changing;           /* A membership change or transfer is under way: one at a time. */
+    struct range_load *load; /* NULL: nothing was served since the lease began. */
 };
 
 /* What must happen once a write is durable, per replica. */
@@ -142,6 +150,11 @@ struct store {
     struct engine *engine;
     struct hlc *hlc;
     struct map replicas;
+    struct tree by_id;                 /* The same, in order of id, */
+    struct tree by_key;                /* and those with keys in order of their start. */
+    struct list awake_replicas;        /* Those that need ticks. */
+    struct list ask[RANGE_ASK_LEVELS]; /* Followers by how often they ask; see change/gone.c. */
+    uint64_t ticks;
     struct list dirty;
     struct list graves;   /* Removed replicas whose tombstone is not durable yet. */
     struct outbox outbox; /* To send at the end of this turn. */
@@ -172,6 +185,17 @@ NOYIELD void store__mark_dirty(struct replica *r);
 NOYIELD void store__fatal(struct store *s, struct status why);
 NOYIELD struct write_item *store__add_item(struct store_write *w, struct replica *r);
 NOYIELD struct replica *store__find(struct store *s, range_id id);
+/* A replica enters the maps, or leaves them. Errors: STATUS_OVERLOADED, STATUS_MEMORY. */
+NOYIELD NODISCARD struct status store__enter(struct replica *r);
+NOYIELD void store__leave(struct replica *r);
+/* It has a descriptor now: makes it known by its start key. Replicas with equal start keys are not:
+ * the first stays. */
+NOYIELD void store__enter_keys(struct replica *r);
+/* The replica with keys that stands at or before `key` and holds it, or NULL. */
+NOYIELD struct replica *store__find_key(struct store *s, struct bytes key);
+/* Neighbours of a replica with keys, in order of start keys, adjacent or not; or NULL. */
+NOYIELD struct replica *store__right_of(const struct replica *r);
+NOYIELD struct replica *store__left_of(const struct replica *r);
 
 /* ---- outbox.c ---- */
 NOYIELD void outbox__init(struct outbox *o);
@@ -189,8 +213,8 @@ enum range_msg_type {
     RANGE_MSG_MEMBER = 100, /* Am I still a member? Answered only if not. */
     RANGE_MSG_GONE = 101,   /* You were removed. */
 };
-/* Once per tick of the store. */
-NOYIELD void gone__tick(struct replica *r);
+/* Once per tick of the store: costs what is due, not what exists. */
+NOYIELD void gone__tick(struct store *s);
 /* A message of a peer arrived. */
 NOYIELD void gone__heard(struct replica *r);
 /* True when the sender was removed from the range; it is told. */
@@ -310,6 +334,20 @@ NOYIELD void lease__role_changed(struct replica *r);
 NOYIELD void lease__retry(struct replica *r);
 /* May this replica serve at `ts` now? Errors: STATUS_NOT_LEADER. */
 NOYIELD NODISCARD struct status lease__check(struct replica *r, struct hts ts);
+
+/* ---- maintain/load.c ---- */
+/* What one batch took; counts add up. */
+struct load_sample {
+    uint64_t requests;
+    uint64_t bytes_read;
+    uint64_t bytes_written;
+    uint64_t cpu_ns; /* Of evaluation on the shard, waits excluded. */
+};
+/* A batch was served here. Cheap; without memory it is forgotten. */
+NOYIELD void load__note(struct replica *r, const struct load_sample *x);
+NOYIELD struct store_range_load load__read(const struct replica *r);
+/* The lease begins or ends here. */
+NOYIELD void load__reset(struct replica *r);
 
 /* ---- replica/snapshot.c ---- */
 NOYIELD void snapshot__send(struct replica *r, replica_id peer);

@@ -424,14 +424,98 @@ struct replica *store__find(struct store *s, range_id id)
     return map_get(&s->replicas, id.v);
 }
 
+static int compare_id(const struct tree_node *node, const void *key)
+{
+    const uint64_t a = CONTAINER_OF(node, const struct replica, id_node)->range.v;
+    const uint64_t b = *(const uint64_t *)key;
+
+    return a < b ? -1 : a > b;
+}
+
+static int compare_start(const struct tree_node *node, const void *key)
+{
+    return bytes_cmp(CONTAINER_OF(node, const struct replica, key_node)->desc.start,
+                     *(const struct bytes *)key);
+}
+
+static struct replica *of_key_node(const struct tree_node *node)
+{
+    return node == NULL
+               ? NULL
+               : CONTAINER_OF((struct tree_node *)(uintptr_t)node, struct replica, key_node);
+}
+
+struct status store__enter(struct replica *r)
+{
+    struct store *s = r->store;
+
+    TRY(map_put(&s->replicas, r->range.v, r));
+    INVARIANT(tree_insert(&s->by_id, &r->id_node, &r->range.v));
+    store__enter_keys(r);
+    gone__heard(r);
+    return OK;
+}
+
+void store__leave(struct replica *r)
+{
+    struct store *s = r->store;
+
+    (void)map_remove(&s->replicas, r->range.v);
+    tree_remove(&s->by_id, &r->id_node);
+    tree_remove(&s->by_key, &r->key_node);
+    list_remove(&r->awake_link);
+    list_remove(&r->ask_link);
+}
+
+void store__enter_keys(struct replica *r)
+{
+    if (r->desc.start.len > 0 && tree_linked(&r->id_node) && !tree_linked(&r->key_node)) {
+        (void)tree_insert(&r->store->by_key, &r->key_node, &r->desc.start);
+    }
+}
+
+struct replica *store__find_key(struct store *s, struct bytes key)
+{
+    struct replica *r = of_key_node(tree_at_or_before(&s->by_key, &key));
+
+    return r != NULL && range_desc_contains(&r->desc, key) ? r : NULL;
+}
+
+struct replica *store__right_of(const struct replica *r)
+{
+    return tree_linked(&r->key_node) ? of_key_node(tree_next(&r->key_node)) : NULL;
+}
+
+struct replica *store__left_of(const struct replica *r)
+{
+    return tree_linked(&r->key_node) ? of_key_node(tree_prev(&r->key_node)) : NULL;
+}
+
 void store__mark_dirty(struct replica *r)
 {
     if (!r->dirty && r->life != REPLICA_REMOVED) {
         r->dirty = true;
         replica__acquire(r);
         list_push_back(&r->store->dirty, &r->dirty_link);
+        if (list_empty(&r->awake_link)) {
+            list_push_back(&r->store->awake_replicas, &r->awake_link);
+        }
         shard_timer_arm_in(r->store->shard, &r->store->tick, 0);
     }
+}
+
+/* A leader cares about all its peers, a follower about its leader. Whoever knows no leader is awake and
+ * looks for itself. */
+static bool cares_about(const struct replica *r, store_id peer)
+{
+    const struct raft_state rs = raft_get_state(r->raft);
+    const struct range_replica *leader = NULL;
+
+    if (rs.role == RAFT_LEADER) {
+        return range_desc_find(&r->desc, peer) != NULL;
+    }
+    leader = range_desc_find_id(&r->desc, rs.leader);
+    return leader != NULL && leader->store.v == peer.v;
 }
 
 static void tell_support_changed(struct store *s, store_id peer)
@@ -443,9 +527,11 @@ static void tell_support_changed(struct store *s, store_id peer)
     while (map_next(&s->replicas, &pos, &key, &value)) {
         struct replica *r = value;
 
-        replica__refresh_view(r);
-        raft_support_changed(r->raft, peer);
-        store__mark_dirty(r);
+        if (!list_empty(&r->awake_link) || cares_about(r, peer)) {
+            replica__refresh_view(r);
+            raft_support_changed(r->raft, peer);
+            store__mark_dirty(r);
+        }
     }
 }
 
@@ -542,23 +628,31 @@ static bool store_hook(void *ctx)
     return false;
 }
 
+/* It sleeps from now on: no ticks, and no memory that only work needs. store__mark_dirty() wakes it. */
+static void fall_asleep(struct replica *r)
+{
+    list_remove(&r->awake_link);
+    latches_trim(&r->latches);
+    raft_trim(r->raft);
+}
+
+/* Costs what is awake. Everything that changes the core marks its replica dirty, and thereby awake. */
 static void tick_replicas(struct store *s)
 {
-    size_t pos = 0;
-    uint64_t key = 0;
-    void *value = NULL;
-
-    while (map_next(&s->replicas, &pos, &key, &value)) {
-        struct replica *r = value;
+    s->ticks++;
+    LIST_FOREACH(it, &s->awake_replicas) {
+        struct replica *r = LIST_ENTRY(it, struct replica, awake_link);
 
         replica__refresh_view(r);
-        if (!raft_quiet(r->raft)) {
-            raft_tick(r->raft);
-            store__mark_dirty(r);
+        if (raft_quiet(r->raft) && !r->dirty && r->lease_retry_term == 0) {
+            fall_asleep(r);
+            continue;
         }
+        raft_tick(r->raft);
+        store__mark_dirty(r);
         lease__retry(r);
-        gone__tick(r);
     }
+    gone__tick(s);
 }
 
 static void store_tick(struct shard_timer *t)
@@ -669,6 +763,12 @@ struct status store_create(const struct store_options *o, struct arena *msg_aren
     }
     init_options(s, o);
     map_init(&s->replicas, STORE_RANGES_MAX);
+    tree_init(&s->by_id, compare_id);
+    tree_init(&s->by_key, compare_start);
+    list_init(&s->awake_replicas);
+    for (uint32_t i = 0; i < RANGE_ASK_LEVELS; i++) {
+        list_init(&s->ask[i]);
+    }
     list_init(&s->dirty);
     list_init(&s->graves);
     outbox__init(&s->outbox);
@@ -792,6 +892,7 @@ static void fill_info(struct replica *r, struct arena *arena, struct store_range
         .commit = rs.commit,
         .lease_sequence = r->applied.lease_sequence,
         .stats = r->applied.stats,
+        .load = load__read(r),
     };
     if (!status_ok(range_desc_dup(arena, &r->desc, &out->desc))) {
         out->desc = (struct range_desc){.id = r->range};
@@ -802,18 +903,13 @@ static void fill_info(struct replica *r, struct arena *arena, struct store_range
 bool store_next_range(struct store *s, range_id after, struct arena *arena,
                       struct store_range_info *out)
 {
-    uint64_t best = UINT64_MAX;
-    uint64_t key = 0;
-    size_t pos = 0;
-    void *value = NULL;
+    const uint64_t from = after.v + 1;
+    struct tree_node *node = tree_at_or_after(&s->by_id, &from);
 
-    while (map_next(&s->replicas, &pos, &key, &value)) {
-        best = key > after.v && key < best ? key : best;
-    }
-    if (best == UINT64_MAX) {
+    if (node == NULL) {
         return false;
     }
-    fill_info(map_get(&s->replicas, best), arena, out);
+    fill_info(CONTAINER_OF(node, struct replica, id_node), arena, out);
     return true;
 }
 

@@ -14,13 +14,16 @@
  *     replica -- MEMBER? --> every peer of its descriptor      12 s after the last message, then 24, 48 ...
  *     replica <---- GONE --- one that knows better: the replica removes itself
  *
+ * Idle replicas are the rule, so nothing here walks them: they stand in one queue per interval, ordered by
+ * when they are due, and a tick looks at the heads only.
+ *
  * Source: protocol reference 2.10.2. Differs: peers are asked instead of meta2, so that this works while
  * the first range is down; with splits and merges meta2 will have to be read as well.
  */
 #include "node/range/internal.h"
 
-#define ASK_TICKS     120u   /* Of RANGE_TICK_NS. */
-#define ASK_TICKS_MAX 30720u /* From then on as often as this. */
+#define ASK_TICKS     120u /* Of RANGE_TICK_NS; doubled RANGE_ASK_LEVELS - 1 times. */
+#define ASKS_PER_TICK 500u /* Thousands of replicas may have fallen silent at once. */
 
 static void send_to(struct replica *r, store_id store, replica_id to, uint32_t type)
 {
@@ -47,25 +50,44 @@ static void ask(struct replica *r)
     }
 }
 
-void gone__tick(struct replica *r)
+/* Puts the replica at the end of a queue: all in it wait equally long, so the first is due first. */
+static void wait_on(struct replica *r, uint32_t level)
 {
-    if (raft_get_state(r->raft).role == RAFT_LEADER) {
-        r->silent_ticks = 0;
-        r->ask_ticks = 0;
-        return;
-    }
-    r->ask_ticks = r->ask_ticks < ASK_TICKS ? ASK_TICKS : r->ask_ticks;
-    if (++r->silent_ticks >= r->ask_ticks) {
-        r->silent_ticks = 0;
-        r->ask_ticks = r->ask_ticks >= ASK_TICKS_MAX ? ASK_TICKS_MAX : 2 * r->ask_ticks;
+    list_remove(&r->ask_link);
+    r->ask_tick = r->store->ticks + ((uint64_t)ASK_TICKS << level);
+    list_push_back(&r->store->ask[level], &r->ask_link);
+}
+
+static void tick_level(struct store *s, uint32_t level, uint32_t *budget)
+{
+    while (!list_empty(&s->ask[level]) && *budget > 0) {
+        struct replica *r = LIST_ENTRY(s->ask[level].next, struct replica, ask_link);
+
+        if (r->ask_tick > s->ticks) {
+            return;
+        }
+        (*budget)--;
+        if (raft_get_state(r->raft).role == RAFT_LEADER) {
+            list_remove(&r->ask_link); /* Comes back with the first message of its successor. */
+            continue;
+        }
         ask(r);
+        wait_on(r, level + 1 < RANGE_ASK_LEVELS ? level + 1 : level);
+    }
+}
+
+void gone__tick(struct store *s)
+{
+    uint32_t budget = ASKS_PER_TICK;
+
+    for (uint32_t level = 0; level < RANGE_ASK_LEVELS; level++) {
+        tick_level(s, level, &budget);
     }
 }
 
 void gone__heard(struct replica *r)
 {
-    r->silent_ticks = 0;
-    r->ask_ticks = 0;
+    wait_on(r, 0);
 }
 
 bool gone__check_sender(struct replica *r, replica_id from, store_id from_store)

@@ -7,17 +7,38 @@
  */
 #include "node/range/conflict/latch.h"
 
+#include <stdlib.h>
+
 #include "node/base/hash.h"
 #include "node/base/invariant.h"
 
 void latches_init(struct latches *l)
 {
+    *l = (struct latches){.next_sequence = 1};
+    list_init(&l->guards);
+}
+
+void latches_trim(struct latches *l)
+{
+    if (l->guards_count == 0) {
+        free(l->buckets);
+        l->buckets = NULL;
+    }
+}
+
+static struct status make_buckets(struct latches *l)
+{
+    if (l->buckets != NULL) {
+        return OK;
+    }
+    l->buckets = malloc(LATCH_BUCKETS * sizeof(l->buckets[0]));
+    if (l->buckets == NULL) {
+        return FAIL(STATUS_MEMORY, "out of memory");
+    }
     for (uint32_t i = 0; i < LATCH_BUCKETS; i++) {
         list_init(&l->buckets[i]);
     }
-    list_init(&l->guards);
-    l->guards_count = 0;
-    l->next_sequence = 1;
+    return OK;
 }
 
 static struct list *bucket_of(struct latches *l, uint64_t hash)
@@ -63,6 +84,7 @@ struct status latch_acquire(struct latches *l, struct latch_guard *g, uint64_t d
     if (l->guards_count >= LATCH_GUARDS_MAX) {
         return FAIL(STATUS_OVERLOADED, "too many writes under way on this range");
     }
+    TRY(make_buckets(l));
     g->sequence = l->next_sequence++;
     g->blockers = 0;
     g->evaluated = false;

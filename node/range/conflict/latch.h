@@ -48,17 +48,20 @@ struct latch_guard {
 };
 
 struct latches {
-    struct list buckets[LATCH_BUCKETS];
+    struct list *buckets; /* LATCH_BUCKETS, while used; NULL: no guard has come yet. */
     struct list guards;
     uint32_t guards_count;
     uint64_t next_sequence;
 };
 
+/* Allocates nothing before the first guard. */
 NOYIELD void latches_init(struct latches *l);
+/* Gives memory back, unless there are guards. */
+NOYIELD void latches_trim(struct latches *l);
 
 /*
  * Takes latches on keys[count], waiting for earlier writers of the same keys.
- * Errors:  STATUS_OVERLOADED  LATCH_GUARDS_MAX requests are under way;
+ * Errors:  STATUS_OVERLOADED  LATCH_GUARDS_MAX requests are under way; STATUS_MEMORY;
  *          STATUS_TIMEOUT, STATUS_CANCELLED: nothing is held then.
  */
 MAYYIELD NODISCARD struct status latch_acquire(struct latches *l, struct latch_guard *g,

@@ -45,7 +45,11 @@ void lease__role_changed(struct replica *r)
     const struct raft_state rs = raft_get_state(r->raft);
 
     if (rs.role != RAFT_LEADER) {
+        if (list_empty(&r->ask_link)) {
+            gone__heard(r); /* Followers wonder whether they still belong. */
+        }
         r->serving_term = 0;
+        load__reset(r);
         return;
     }
     if (r->lease_proposed_term == rs.term || r->lease_retry_term == rs.term) {

@@ -158,11 +158,23 @@ static struct status log_entries(void *ctx, uint64_t lo, uint32_t max, size_t by
 
 struct status replica__set_desc(struct replica *r, const struct range_desc *d)
 {
-    struct range_desc copy;
+    uint8_t *keys = malloc(d->start.len + d->end.len + 1);
 
-    arena_reset(&r->desc_arena);
-    TRY(range_desc_dup(&r->desc_arena, d, &copy));
-    r->desc = copy;
+    if (keys == NULL) {
+        return FAIL(STATUS_MEMORY, "out of memory");
+    }
+    if (d->start.len > 0) {
+        memcpy(keys, d->start.ptr, d->start.len);
+    }
+    if (d->end.len > 0) {
+        memcpy(keys + d->start.len, d->end.ptr, d->end.len);
+    }
+    free(r->desc_keys);
+    r->desc_keys = keys;
+    r->desc = *d;
+    r->desc.start = bytes_of(keys, d->start.len);
+    r->desc.end = bytes_of(keys + d->start.len, d->end.len);
+    store__enter_keys(r);
     return OK;
 }
 
@@ -180,12 +192,13 @@ static struct replica *replica_alloc(struct store *s, range_id range, replica_id
     r->view = (struct raft_view){
         .ctx = r, .support_for = view_support_for, .support_from = view_support_from};
     list_init(&r->dirty_link);
+    list_init(&r->awake_link);
+    list_init(&r->ask_link);
     list_init(&r->grave_link);
     list_init(&r->proposals);
     list_init(&r->outgoing);
     latches_init(&r->latches);
     wait_queue_init(&r->progress);
-    arena_init(&r->desc_arena, 0);
     return r;
 }
 
@@ -262,7 +275,7 @@ struct status replica__create(struct store *s, range_id range, replica_id id, st
     TRY_OUT(engine_batch_put(&store__pending(s)->batch, ENGINE_CF_RAFT,
                              key_raft(mem, range, KEY_RAFT_IDENT), buf_bytes(&ident)));
     store__pending(s)->sync = true;
-    TRY_OUT(map_put(&s->replicas, range.v, r));
+    TRY_OUT(store__enter(r));
     LOG_INFO("replica.created", U64("range", range.v), U64("replica", id.v));
     *out = r;
 out:
@@ -433,7 +446,7 @@ struct status replica__load(struct store *s, range_id range, struct bytes ident)
         TRY_OUT(load_desc(r, start_key, &arena));
     }
     TRY_OUT(load_raft(r, &arena));
-    TRY_OUT(map_put(&s->replicas, range.v, r));
+    TRY_OUT(store__enter(r));
     store__mark_dirty(r);
 out:
     arena_deinit(&arena);
@@ -465,9 +478,13 @@ void replica__destroy(struct replica *r)
     }
     apply__fail_proposals(r, FAIL(STATUS_AMBIGUOUS, "the replica was removed"));
     snapshot__drop(r);
+    list_remove(&r->awake_link);
+    list_remove(&r->ask_link);
     list_remove(&r->grave_link);
     raft_destroy(r->raft);
-    arena_deinit(&r->desc_arena);
+    latches_trim(&r->latches);
+    load__reset(r);
+    free(r->desc_keys);
     free(r);
 }
 
@@ -547,7 +564,7 @@ void replica__remove(struct replica *r)
     }
     w->sync = true;
     LOG_INFO("replica.removed", U64("range", r->range.v), U64("replica", r->id.v));
-    (void)map_remove(&s->replicas, r->range.v);
+    store__leave(r);
     r->life = REPLICA_REMOVED;
     /* Lives at least until the tombstone is durable: a message of now must not bring it back. */
     (void)store__add_item(w, r);

@@ -28,6 +28,7 @@ static void rig_stop(struct rig *r)
 {
     INVARIANT(list_empty(&r->latches->guards));
     INVARIANT(r->latches->guards_count == 0);
+    latches_trim(r->latches);
     fake_world_destroy(r->world);
     free(r->latches);
 }
