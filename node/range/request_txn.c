@@ -4,8 +4,12 @@
  * An id is 16 bytes, or none for the zero id. Lists of keys hold no empty key: none has an address.
  */
 #include "node/base/arena.h"
+#include "node/base/codec.h"
 #include "node/range/request_wire.h"
 #include "node/rpc/pb_arena.h"
+
+#define UUID_BYTES ((size_t)16)
+#define WAIT_BYTES (2 * UUID_BYTES + 4) /* An edge of the graph of waits. */
 
 static struct status no_memory(void)
 {
@@ -265,6 +269,48 @@ struct status request__args_from_pb(const Dsql__Pb__TxnArgs *pb, struct arena *a
 
 /* ---- how a transaction stands ------------------------------------------------------------------- */
 
+static struct status waits_to_pb(const struct range_txn_wait *waits, uint32_t count,
+                                 struct arena *arena, ProtobufCBinaryData *out)
+{
+    uint8_t *p = arena_alloc(arena, (size_t)count * WAIT_BYTES + 1, 1);
+
+    if (p == NULL) {
+        return no_memory();
+    }
+    *out = pb_binary(bytes_of(p, (size_t)count * WAIT_BYTES));
+    for (uint32_t i = 0; i < count; i++, p += WAIT_BYTES) {
+        memcpy(p, waits[i].waiter.b, UUID_BYTES);
+        memcpy(p + UUID_BYTES, waits[i].holder.b, UUID_BYTES);
+        be32_put(p + 2 * UUID_BYTES, waits[i].waiter_priority);
+    }
+    return OK;
+}
+
+static struct status waits_from_pb(ProtobufCBinaryData pb, struct arena *arena,
+                                   struct range_txn_info *out)
+{
+    const uint32_t count = (uint32_t)(pb.len / WAIT_BYTES);
+    struct range_txn_wait *waits = NULL;
+
+    if (pb.len % WAIT_BYTES != 0 || pb.len / WAIT_BYTES > RANGE_TXN_WAITS_MAX) {
+        return damaged();
+    }
+    waits = ARENA_ARRAY(arena, struct range_txn_wait, (size_t)count + 1);
+    if (waits == NULL) {
+        return no_memory();
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *p = pb.data + (size_t)i * WAIT_BYTES;
+
+        memcpy(waits[i].waiter.b, p, UUID_BYTES);
+        memcpy(waits[i].holder.b, p + UUID_BYTES, UUID_BYTES);
+        waits[i].waiter_priority = be32_get(p + 2 * UUID_BYTES);
+    }
+    out->waits = waits;
+    out->waits_count = count;
+    return OK;
+}
+
 struct status request__info_to_pb(const struct range_txn_info *i, struct arena *arena,
                                   Dsql__Pb__TxnInfo **out)
 {
@@ -282,8 +328,7 @@ struct status request__info_to_pb(const struct range_txn_info *i, struct arena *
     TRY(request__hts_to_pb(i->last_heartbeat, arena, &pb->last_heartbeat));
     pb->priority = i->priority;
     TRY(keys_to_pb(i->in_flight, i->in_flight_count, arena, &pb->n_in_flight, &pb->in_flight));
-    _Static_assert(sizeof(struct uuid) == 16, "an array of ids is their bytes");
-    pb->waiters = pb_binary(bytes_of(i->waiters, i->waiters_count * sizeof(struct uuid)));
+    TRY(waits_to_pb(i->waits, i->waits_count, arena, &pb->waits));
     *out = pb;
     return OK;
 }
@@ -296,8 +341,7 @@ struct status request__info_from_pb(const Dsql__Pb__TxnInfo *pb, struct arena *a
     if (i == NULL) {
         return no_memory();
     }
-    if (pb->status > RANGE_TXN_ABORTED || pb->waiters.len % sizeof(struct uuid) != 0 ||
-        pb->waiters.len / sizeof(struct uuid) > RANGE_REQUESTS_MAX) {
+    if (pb->status > RANGE_TXN_ABORTED) {
         return damaged();
     }
     *i = (struct range_txn_info){
@@ -307,13 +351,12 @@ struct status request__info_from_pb(const Dsql__Pb__TxnInfo *pb, struct arena *a
         .min_ts = request__hts_from_pb(pb->min_ts),
         .last_heartbeat = request__hts_from_pb(pb->last_heartbeat),
         .priority = pb->priority,
-        .waiters = (const struct uuid *)pb->waiters.data, /* Bytes: no alignment. */
-        .waiters_count = (uint32_t)(pb->waiters.len / sizeof(struct uuid)),
     };
     if (!uuid_from_pb(pb->id, &i->id)) {
         return damaged();
     }
     TRY(keys_from_pb(pb->in_flight, pb->n_in_flight, arena, &i->in_flight, &i->in_flight_count));
+    TRY(waits_from_pb(pb->waits, arena, i));
     *out = i;
     return OK;
 }

@@ -216,7 +216,7 @@ TEST(request, ids_of_a_wrong_size_are_refused)
 
 TEST(request, results_of_transactions)
 {
-    const struct uuid waiters[] = {ID_B, ID_A};
+    const struct range_txn_wait waits[] = {{ID_B, ID_A, 7}, {ID_A, ID_B, 8}};
     const struct range_txn_info info = {.id = ID_A,
                                         .has_record = true,
                                         .status = RANGE_TXN_COMMITTED,
@@ -226,8 +226,8 @@ TEST(request, results_of_transactions)
                                         .priority = 3,
                                         .in_flight = KEYS,
                                         .in_flight_count = ARRAY_COUNT(KEYS),
-                                        .waiters = waiters,
-                                        .waiters_count = ARRAY_COUNT(waiters)};
+                                        .waits = waits,
+                                        .waits_count = ARRAY_COUNT(waits)};
     struct range_response responses[] = {{.txn = &info}, {.found = true}};
     const struct range_result ok = {
         .uncertain_ts = {1, 2}, .now = {3, 4}, .server = {5}, .responses = responses};
@@ -252,8 +252,9 @@ TEST(request, results_of_transactions)
     EXPECT_EQ(3, i->priority);
     EXPECT_EQ(3, i->in_flight_count);
     EXPECT_BYTES_EQ(KEYS[1], i->in_flight[1]);
-    EXPECT_EQ(2, i->waiters_count);
-    EXPECT_TRUE(uuid_eq(ID_B, i->waiters[0]) && uuid_eq(ID_A, i->waiters[1]));
+    EXPECT_EQ(2, i->waits_count);
+    EXPECT_TRUE(uuid_eq(ID_B, i->waits[0].waiter) && uuid_eq(ID_A, i->waits[0].holder));
+    EXPECT_EQ(8, i->waits[1].waiter_priority);
     arena_deinit(&arena);
 }
 
@@ -271,6 +272,10 @@ TEST(request, results_with_impossible_transactions_are_refused)
     EXPECT_CODE(STATUS_CORRUPT, range_result_decode(bytes, 1, &arena, &back));
     info = (struct range_txn_info){.id = ID_A, .in_flight = &(struct bytes){0}};
     info.in_flight_count = 1;
+    EXPECT_OK(range_result_encode(&r, 1, &arena, &bytes));
+    EXPECT_CODE(STATUS_CORRUPT, range_result_decode(bytes, 1, &arena, &back));
+    info = (struct range_txn_info){.id = ID_A, .waits_count = RANGE_TXN_WAITS_MAX + 1};
+    info.waits = ARENA_ARRAY(&arena, struct range_txn_wait, RANGE_TXN_WAITS_MAX + 1);
     EXPECT_OK(range_result_encode(&r, 1, &arena, &bytes));
     EXPECT_CODE(STATUS_CORRUPT, range_result_decode(bytes, 1, &arena, &back));
     arena_deinit(&arena);
