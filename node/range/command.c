@@ -6,8 +6,8 @@
 #include "node/base/codec.h"
 #include "node/base/hash.h"
 
-#define COMMAND_FORMAT 1u
-#define APPLIED_FORMAT 1u
+#define COMMAND_FORMAT 2u
+#define APPLIED_FORMAT 2u
 #define STATS_FIELDS   10
 
 static uint64_t zigzag(int64_t v)
@@ -56,15 +56,55 @@ static void stats_decode(struct reader *r, struct mvcc_stats *out)
     }
 }
 
+static struct status hts_encode(struct hts ts, struct buf *out)
+{
+    TRY(buf_append_varint(out, ts.wall));
+    return buf_append_varint(out, ts.logical);
+}
+
+static struct hts hts_decode(struct reader *r)
+{
+    struct hts ts = {.wall = read_varint(r)};
+
+    ts.logical = (uint32_t)read_varint(r);
+    return ts;
+}
+
+/* Commands that change ranges are rare: all others do without these fields. */
+static bool changes_ranges(enum command_kind kind)
+{
+    return kind >= COMMAND_SPLIT && kind < COMMAND_KIND_COUNT;
+}
+
+static struct status change_encode(const struct command *c, struct buf *out)
+{
+    TRY(buf_append_lp(out, c->right));
+    TRY(stats_encode(&c->right_stats, out));
+    TRY(buf_append_varint(out, c->left.v));
+    TRY(buf_append_varint(out, c->generation));
+    return buf_append_varint(out, c->freeze_index);
+}
+
+static void change_decode(struct reader *r, struct command *out)
+{
+    out->right = read_lp_bytes(r);
+    stats_decode(r, &out->right_stats);
+    out->left.v = read_varint(r);
+    out->generation = read_varint(r);
+    out->freeze_index = read_varint(r);
+}
+
 struct status command_encode(const struct command *c, struct buf *out)
 {
     TRY(buf_append_u8(out, COMMAND_FORMAT));
     TRY(buf_append_u8(out, (uint8_t)c->kind));
-    TRY(buf_append_varint(out, c->start_ts.wall));
-    TRY(buf_append_varint(out, c->start_ts.logical));
+    TRY(hts_encode(c->start_ts, out));
     TRY(buf_append_varint(out, c->target.v));
     TRY(stats_encode(&c->stats, out));
     TRY(buf_append_lp(out, c->desc));
+    if (changes_ranges(c->kind)) {
+        TRY(change_encode(c, out));
+    }
     return buf_append_bytes(out, c->ops);
 }
 
@@ -75,11 +115,13 @@ struct status command_decode(struct bytes b, struct command *out)
     const uint8_t kind = read_u8(&r);
 
     *out = (struct command){.kind = (enum command_kind)kind};
-    out->start_ts.wall = read_varint(&r);
-    out->start_ts.logical = (uint32_t)read_varint(&r);
+    out->start_ts = hts_decode(&r);
     out->target.v = (uint32_t)read_varint(&r);
     stats_decode(&r, &out->stats);
     out->desc = read_lp_bytes(&r);
+    if (changes_ranges(out->kind)) {
+        change_decode(&r, out);
+    }
     out->ops = r.rest;
     if (r.bad || format != COMMAND_FORMAT || kind < COMMAND_WRITE || kind >= COMMAND_KIND_COUNT) {
         return FAIL(STATUS_CORRUPT, "damaged command in the log");
@@ -95,10 +137,17 @@ struct status applied_state_encode(const struct applied_state *a, struct buf *ou
     TRY(buf_append_u8(out, (uint8_t)a->lease));
     TRY(buf_append_varint(out, a->lease_term));
     TRY(buf_append_varint(out, a->lease_holder.v));
-    TRY(buf_append_varint(out, a->lease_start_ts.wall));
-    TRY(buf_append_varint(out, a->lease_start_ts.logical));
+    TRY(hts_encode(a->lease_start_ts, out));
     TRY(buf_append_varint(out, a->lease_sequence));
-    return stats_encode(&a->stats, out);
+    TRY(stats_encode(&a->stats, out));
+    TRY(buf_append_varint(out, a->generation));
+    TRY(buf_append_u8(out, a->addressed ? 1 : 0));
+    TRY(buf_append_varint(out, a->merge_index));
+    TRY(hts_encode(a->floor, out));
+    TRY(buf_append_varint(out, a->freeze.index));
+    TRY(hts_encode(a->freeze.ts, out));
+    TRY(buf_append_varint(out, a->freeze.left.v));
+    return buf_append_varint(out, a->freeze.generation);
 }
 
 struct status applied_state_decode(struct bytes b, struct applied_state *out)
@@ -113,10 +162,17 @@ struct status applied_state_decode(struct bytes b, struct applied_state *out)
     out->lease = (enum lease_kind)lease;
     out->lease_term = read_varint(&r);
     out->lease_holder.v = (uint32_t)read_varint(&r);
-    out->lease_start_ts.wall = read_varint(&r);
-    out->lease_start_ts.logical = (uint32_t)read_varint(&r);
+    out->lease_start_ts = hts_decode(&r);
     out->lease_sequence = read_varint(&r);
     stats_decode(&r, &out->stats);
+    out->generation = read_varint(&r);
+    out->addressed = read_u8(&r) != 0;
+    out->merge_index = read_varint(&r);
+    out->floor = hts_decode(&r);
+    out->freeze.index = read_varint(&r);
+    out->freeze.ts = hts_decode(&r);
+    out->freeze.left.v = read_varint(&r);
+    out->freeze.generation = read_varint(&r);
     if (r.bad || r.rest.len != 0 || format != APPLIED_FORMAT || lease > LEASE_REVOKED) {
         return FAIL(STATUS_CORRUPT, "damaged applied state");
     }

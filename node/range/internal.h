@@ -98,6 +98,18 @@ struct replica {
     struct list outgoing;    /* Peers with a snapshot under way, see snapshot.c. */
     bool changing;           /* A membership change or transfer is under way: one at a time. */
     struct range_load *load; /* NULL: nothing was served since the lease began. */
+
+    /* Splits and merges; see change/. */
+    bool held;                 /* Nothing is served until the change is decided. */
+    uint64_t hold_index;       /* Of the change in the log; 0: not appended yet. */
+    uint64_t hold_term;        /* Likewise. */
+    struct wait_queue serving; /* Requests that wait meanwhile. */
+    bool unborn;               /* Right half of a split, not written yet: deaf and mute. */
+    uint64_t young_until_ns;   /* Peers that do not know of the split yet need no snapshot. */
+    bool addressing;           /* A fiber tells the index. */
+    bool settling;             /* A fiber ends a merge that stopped half way. */
+    uint32_t change_ticks;     /* Until these are tried again. */
+    struct raft_hard_state hard_state; /* As given to the last write. */
 };
 
 /* What must happen once a write is durable, per replica. */
@@ -115,6 +127,8 @@ struct write_item {
     bool snapshot; /* A snapshot was installed. */
     struct rpc_reply_to snapshot_reply;
     struct blob *desc;        /* A new descriptor, encoded. */
+    struct replica *born;     /* SPLIT: the right half. Holds a reference. */
+    struct replica *absorbed; /* MERGE: what was the right neighbour. Holds a reference. */
     uint64_t truncated_index; /* The log was cut there; 0: no. */
     uint64_t truncated_term;
 };
@@ -223,6 +237,26 @@ NOYIELD bool gone__check_sender(struct replica *r, replica_id from, store_id fro
 NOYIELD void gone__tell(struct replica *r, store_id store, replica_id id);
 /* We were removed. */
 NOYIELD void gone__told(struct replica *r);
+
+/* ---- change/hold.c ---- */
+/*
+ * Is serving held back by a change of the range? Then no request may read or be appended: it gives up its
+ * latches, waits, and begins anew with bounds and lease. proposal__append() answers
+ * STATUS_WOULD_BLOCK to commands of requests meanwhile.
+ */
+NOYIELD bool change__held(const struct replica *r);
+/* Until serving goes on. Errors: STATUS_OVERLOADED (it took too long; nothing was done),
+ * STATUS_CANCELLED. */
+MAYYIELD NODISCARD struct status change__wait_serving(struct replica *r, uint64_t deadline_ns);
+/* From now on nothing new is appended by requests; returns when what was appended has applied. The caller
+ * has begun a change. On failure serving goes on. */
+MAYYIELD NODISCARD struct status change__hold(struct replica *r, uint64_t deadline_ns);
+/* The change stands in the log, as its last entry: held until its fate is known here. */
+NOYIELD void change__hold_until_applied(struct replica *r);
+/* It was not appended: serving goes on. */
+NOYIELD void change__release(struct replica *r);
+/* Something applied, or the role changed: ends the hold when its reason is gone. */
+NOYIELD void change__look_at_hold(struct replica *r);
 
 /* ---- replica/replica.c ---- */
 NOYIELD NODISCARD struct status replica__create(struct store *s, range_id range, replica_id id,

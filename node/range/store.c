@@ -125,7 +125,7 @@ out:
     return st;
 }
 
-/* The descriptor on the range itself and its copy in meta2. */
+/* The descriptor on the range itself and its copies in the index. */
 static struct status put_first_desc(struct engine *e, struct engine_batch *b, struct arena *arena,
                                     const struct range_desc *d, struct hts now,
                                     struct mvcc_stats *stats)
@@ -149,10 +149,12 @@ static struct status put_first_desc(struct engine *e, struct engine_batch *b, st
     key_enc_local(&k, d->start, KEY_LOCAL_DESCRIPTOR);
     TRY_OUT(key_enc_finish(&k, &op.key));
     TRY_OUT(mvcc_put(&w, &op, &written, &conflict));
-    key_enc_init(&k, mem, sizeof(mem));
-    key_enc_meta(&k, 2, d->end);
-    TRY_OUT(key_enc_finish(&k, &op.key));
-    TRY_OUT(mvcc_put(&w, &op, &written, &conflict));
+    for (int level = 1; level <= 2; level++) { /* It holds keys of both: see change/address.c. */
+        key_enc_init(&k, mem, sizeof(mem));
+        key_enc_meta(&k, level, d->end);
+        TRY_OUT(key_enc_finish(&k, &op.key));
+        TRY_OUT(mvcc_put(&w, &op, &written, &conflict));
+    }
     *stats = w.stats;
 out:
     mvcc_reader_deinit(&reader);
@@ -193,7 +195,8 @@ out:
 
 struct status store_bootstrap(struct engine *e, const struct store_ident *id, struct hts now)
 {
-    struct applied_state a = {.index = RANGE_FIRST_INDEX, .term = RANGE_FIRST_TERM};
+    struct applied_state a = {
+        .index = RANGE_FIRST_INDEX, .term = RANGE_FIRST_TERM, .generation = 1, .addressed = true};
     struct range_desc d = {
         .id.v = RANGE_FIRST_ID,
         .start = KEY_MIN,
@@ -804,6 +807,7 @@ void store_stop(struct store *s)
 
         apply__fail_proposals(r, FAIL(STATUS_AMBIGUOUS, "the node is stopping"));
         wait_queue_wake_all(&r->progress); /* They see that we stop. */
+        wait_queue_wake_all(&r->serving);
         snapshot__stop(r);
     }
     while (s->writes_inflight > 0 || s->fibers > 0) {
@@ -891,6 +895,8 @@ static void fill_info(struct replica *r, struct arena *arena, struct store_range
         .applied = r->applied.index,
         .commit = rs.commit,
         .lease_sequence = r->applied.lease_sequence,
+        .addressed = r->applied.addressed,
+        .frozen = r->applied.freeze.index != 0,
         .stats = r->applied.stats,
         .load = load__read(r),
     };

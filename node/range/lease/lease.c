@@ -22,7 +22,7 @@ static void start_lease(struct replica *r, uint64_t term)
     const struct command c = {
         .kind = COMMAND_LEASE_START,
         /* Read after the election is won and after every vote's envelope moved our clock. */
-        .start_ts = hclock_hts(hlc_now(r->store->hlc)),
+        .start_ts = hts_max(hclock_hts(hlc_now(r->store->hlc)), r->applied.floor),
         .target = r->id,
     };
     const struct status st = proposal__append(r, &c, RAFT_ENTRY_NORMAL, term, NULL);
@@ -44,6 +44,7 @@ void lease__role_changed(struct replica *r)
 {
     const struct raft_state rs = raft_get_state(r->raft);
 
+    change__look_at_hold(r);
     if (rs.role != RAFT_LEADER) {
         if (list_empty(&r->ask_link)) {
             gone__heard(r); /* Followers wonder whether they still belong. */

@@ -51,6 +51,13 @@ static struct status apply_command(struct replica *r, const struct raft_entry *e
         item->desc = blob_copy(c.desc);
         INVARIANT(item->desc != NULL);
         break;
+    case COMMAND_SPLIT:
+    case COMMAND_FREEZE:
+    case COMMAND_UNFREEZE:
+    case COMMAND_MERGE:
+    case COMMAND_CANCEL_MERGE:
+    case COMMAND_ADDRESSED:
+        return FAIL(STATUS_CORRUPT, "splits and merges are not carried out yet");
     case COMMAND_WRITE:
     case COMMAND_NOOP:
     case COMMAND_KIND_COUNT:

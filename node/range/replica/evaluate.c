@@ -281,6 +281,9 @@ static struct status check_bounds(struct replica *r, const struct range_batch *b
 
 static struct status check_serve(struct replica *r, struct hts ts, struct range_result *out)
 {
+    if (r->life == REPLICA_INIT && !r->store->stopping && change__held(r)) {
+        return FAIL(STATUS_WOULD_BLOCK, "a change of the range came in between");
+    }
     const struct status st = r->life == REPLICA_INIT && !r->store->stopping && !r->store->failed
                                  ? lease__check(r, ts)
                                  : FAIL(STATUS_NOT_LEADER, "this replica does not hold the lease");
@@ -489,16 +492,23 @@ MAYYIELD static struct status execute(struct replica *r, const struct range_batc
                                       uint64_t deadline_ns, struct arena *arena,
                                       struct range_result *out)
 {
-    if (r->life != REPLICA_INIT) {
-        return FAIL(STATUS_NOT_LEADER, "this replica has no data yet");
+    struct status st = FAIL(STATUS_WOULD_BLOCK, "not tried yet");
+
+    /* A split or merge comes in between: what was checked does not hold any more. */
+    while (st.code == STATUS_WOULD_BLOCK) {
+        TRY(change__wait_serving(r, deadline_ns));
+        if (r->life != REPLICA_INIT) {
+            return FAIL(STATUS_NOT_LEADER, "this replica has no data");
+        }
+        TRY(check_bounds(r, b, arena, out));
+        out->responses = ARENA_ARRAY(arena, struct range_response, (size_t)b->count + 1);
+        if (out->responses == NULL) {
+            return FAIL(STATUS_MEMORY, "memory limit reached");
+        }
+        st = has_writes(b) ? write_batch(r, b, deadline_ns, arena, out)
+                           : read_batch(r, b, deadline_ns, arena, out);
     }
-    TRY(check_bounds(r, b, arena, out));
-    out->responses = ARENA_ARRAY(arena, struct range_response, (size_t)b->count + 1);
-    if (out->responses == NULL) {
-        return FAIL(STATUS_MEMORY, "memory limit reached");
-    }
-    return has_writes(b) ? write_batch(r, b, deadline_ns, arena, out)
-                         : read_batch(r, b, deadline_ns, arena, out);
+    return st;
 }
 
 void store_execute(struct store *s, const struct range_batch *b, uint64_t deadline_ns,

@@ -60,6 +60,9 @@ struct status proposal__append(struct replica *r, const struct command *c,
     if (raft_get_state(r->raft).role != RAFT_LEADER || raft_get_state(r->raft).term != term) {
         return FAIL(STATUS_NOT_LEADER, "leadership moved during evaluation");
     }
+    if (p != NULL && change__held(r)) {
+        return FAIL(STATUS_WOULD_BLOCK, "a change of the range came in between");
+    }
     TRY_OUT(command_encode(c, &bytes));
     e.payload = blob_copy(buf_bytes(&bytes));
     if (e.payload == NULL) {

@@ -199,6 +199,7 @@ static struct replica *replica_alloc(struct store *s, range_id range, replica_id
     list_init(&r->outgoing);
     latches_init(&r->latches);
     wait_queue_init(&r->progress);
+    wait_queue_init(&r->serving);
     return r;
 }
 
@@ -503,7 +504,7 @@ struct status replica__begin_change(struct store *s, range_id range, struct repl
     if (r == NULL || s->stopping || !status_ok(lease__check(r, HTS_ZERO))) {
         return FAIL(STATUS_NOT_LEADER, "this store does not hold the lease");
     }
-    if (r->changing) {
+    if (r->changing || change__held(r)) {
         return FAIL(STATUS_OVERLOADED, "the range is being changed already");
     }
     r->changing = true;
@@ -571,6 +572,7 @@ void replica__remove(struct replica *r)
     list_push_back(&s->graves, &r->grave_link);
     apply__fail_proposals(r, FAIL(STATUS_AMBIGUOUS, "the replica was removed"));
     wait_queue_wake_all(&r->progress);
+    wait_queue_wake_all(&r->serving);
 }
 
 /* ---- ready -------------------------------------------------------------------------------------- */
@@ -760,6 +762,7 @@ static void applied_done(struct replica *r, struct write_item *item)
         r->lease_start_ts = item->lease_ts;
     }
     apply__resolve_proposals(r, item->state.index);
+    change__look_at_hold(r);
     raft_cache_release(r->raft, item->state.index);
     if (r->life == REPLICA_INIT && range_desc_find_id(&r->desc, r->id) == NULL) {
         replica__remove(r);

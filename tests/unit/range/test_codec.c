@@ -160,6 +160,34 @@ TEST(codec, commands)
     buf_deinit(&b);
 }
 
+TEST(codec, commands_that_change_ranges)
+{
+    struct command c = command();
+    struct command back;
+
+    c.right = BYTES_LIT("other descriptor");
+    c.right_stats = (struct mvcc_stats){.live_count = 3, .lock_bytes = -9};
+    c.left.v = UINT64_MAX;
+    c.generation = 77;
+    c.freeze_index = 88;
+    for (int kind = COMMAND_SPLIT; kind < COMMAND_KIND_COUNT; kind++) {
+        struct buf b = {0};
+
+        c.kind = (enum command_kind)kind;
+        EXPECT_OK(command_encode(&c, &b));
+        EXPECT_OK(command_decode(buf_bytes(&b), &back));
+        EXPECT_EQ(kind, back.kind);
+        EXPECT_BYTES_EQ(c.desc, back.desc);
+        EXPECT_BYTES_EQ(c.ops, back.ops);
+        EXPECT_BYTES_EQ(c.right, back.right);
+        EXPECT_EQ(0, memcmp(&c.right_stats, &back.right_stats, sizeof(c.right_stats)));
+        EXPECT_EQ(c.left.v, back.left.v);
+        EXPECT_EQ(c.generation, back.generation);
+        EXPECT_EQ(c.freeze_index, back.freeze_index);
+        buf_deinit(&b);
+    }
+}
+
 TEST(codec, applied_states)
 {
     const struct applied_state a = {.index = 12,
@@ -169,7 +197,12 @@ TEST(codec, applied_states)
                                     .lease_holder = {3},
                                     .lease_start_ts = {77, 8},
                                     .lease_sequence = 6,
-                                    .stats = {.val_bytes = -1, .intent_count = 5}};
+                                    .stats = {.val_bytes = -1, .intent_count = 5},
+                                    .generation = 9,
+                                    .addressed = true,
+                                    .merge_index = 11,
+                                    .floor = {13, 14},
+                                    .freeze = {15, {16, 17}, {18}, 19}};
     struct applied_state back;
     struct buf b = {0};
 
@@ -180,6 +213,14 @@ TEST(codec, applied_states)
     EXPECT_HTS_EQ(a.lease_start_ts, back.lease_start_ts);
     EXPECT_EQ(a.lease_sequence, back.lease_sequence);
     EXPECT_EQ(0, memcmp(&a.stats, &back.stats, sizeof(a.stats)));
+    EXPECT_EQ(a.generation, back.generation);
+    EXPECT_TRUE(back.addressed);
+    EXPECT_EQ(a.merge_index, back.merge_index);
+    EXPECT_HTS_EQ(a.floor, back.floor);
+    EXPECT_EQ(a.freeze.index, back.freeze.index);
+    EXPECT_HTS_EQ(a.freeze.ts, back.freeze.ts);
+    EXPECT_EQ(a.freeze.left.v, back.freeze.left.v);
+    EXPECT_EQ(a.freeze.generation, back.freeze.generation);
     EXPECT_OK(buf_append_u8(&b, 0));
     EXPECT_CODE(STATUS_CORRUPT, applied_state_decode(buf_bytes(&b), &back));
     b.ptr[3] = 9; /* The lease's kind. */

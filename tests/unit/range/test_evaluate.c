@@ -373,7 +373,7 @@ TEST(evaluate, what_a_store_tells_of_itself)
     EXPECT_TRUE(store_next_range(c.nodes[0].store, (range_id){0}, &arena, &info));
     EXPECT_TRUE(info.leaseholder);
     EXPECT_EQ(2, info.desc.replicas_count);
-    EXPECT_EQ(2, info.stats.live_count); /* The descriptor in meta2, the row. */
+    EXPECT_EQ(3, info.stats.live_count); /* The descriptor in meta1 and meta2, the row. */
     EXPECT_FALSE(store_next_range(c.nodes[0].store, info.desc.id, &arena, &info));
     EXPECT_FALSE(store_find_range(c.nodes[0].store, (range_id){9}, &arena, &info));
     EXPECT_TRUE(store_find_range(c.nodes[1].store, (range_id){1}, &arena, &info));
