@@ -91,9 +91,9 @@ struct status lock_table_create(struct lock_table **out)
 
 /* The first entry at or above `key`; prev[i]: the link of level i that leads to or over it. */
 static struct lock_entry *seek(const struct lock_table *t, struct bytes key,
-                               struct lock_entry *const **prev)
+                               struct lock_entry ***prev)
 {
-    struct lock_entry *const *links = t->first;
+    struct lock_entry **links = (struct lock_entry **)t->first; /* Written only through prev. */
     struct lock_entry *at = NULL;
 
     for (uint32_t level = LEVELS_MAX; level-- > 0;) {
@@ -130,7 +130,7 @@ static uint32_t levels_of(struct bytes key)
 static struct lock_entry *entry_create(struct lock_table *t, struct bytes key)
 {
     const uint32_t levels = levels_of(key);
-    struct lock_entry *const *prev[LEVELS_MAX];
+    struct lock_entry **prev[LEVELS_MAX];
     struct lock_entry *e = malloc(sizeof(*e) + levels * sizeof(e->next[0]) + key.len);
 
     if (e == NULL) {
@@ -145,10 +145,8 @@ static struct lock_entry *entry_create(struct lock_table *t, struct bytes key)
     list_init(&e->readers);
     (void)seek(t, key, prev);
     for (uint32_t i = 0; i < levels; i++) {
-        struct lock_entry **link = (struct lock_entry **)prev[i]; /* Of our own table. */
-
-        e->next[i] = *link;
-        *link = e;
+        e->next[i] = *prev[i];
+        *prev[i] = e;
     }
     t->keys++;
     return e;
@@ -156,13 +154,13 @@ static struct lock_entry *entry_create(struct lock_table *t, struct bytes key)
 
 static void entry_free(struct lock_table *t, struct lock_entry *e)
 {
-    struct lock_entry *const *prev[LEVELS_MAX];
+    struct lock_entry **prev[LEVELS_MAX];
 
     INVARIANT(list_empty(&e->holders) && e->waiters == 0);
     (void)seek(t, e->key, prev);
     for (uint32_t i = 0; i < e->levels; i++) {
         INVARIANT(*prev[i] == e);
-        *(struct lock_entry **)prev[i] = e->next[i];
+        *prev[i] = e->next[i];
     }
     list_remove(&e->quiet_link);
     t->keys--;
@@ -622,11 +620,9 @@ static bool hold(struct lock_table *t, const struct lock_owner *who, enum mvcc_s
     }
     h = h == NULL ? holder_create(t, e, who) : h;
     if (h != NULL) {
-        if (strength == MVCC_INTENT && h->strength != MVCC_INTENT) {
-            h->ts = ts;
-            t->intents++;
-        } else {
-            h->ts = hts_max(h->ts, ts);
+        if (strength == MVCC_INTENT) {
+            t->intents += h->strength == MVCC_INTENT ? 0 : 1;
+            h->ts = hts_max(h->ts, ts); /* Of locks it stays zero. */
         }
         h->strength = strength > h->strength ? strength : h->strength;
     }
@@ -664,13 +660,12 @@ static void release(struct lock_table *t, struct lock_holder *h)
     changed(t, e);
 }
 
-static void move_up(struct lock_table *t, struct lock_holder *h, struct hts ts)
+static void move_up(struct lock_holder *h, struct hts ts)
 {
     if (h->strength == MVCC_INTENT && hts_less(h->ts, ts)) {
         h->ts = ts;
         wake_unblocked(h->entry, true); /* We do not know their timestamps; they look again. */
     }
-    UNUSED(t);
 }
 
 void lock_table_update(struct lock_table *t, struct uuid txn, struct bytes key, struct bytes end,
@@ -687,7 +682,7 @@ void lock_table_update(struct lock_table *t, struct uuid txn, struct bytes key, 
         if (hts_is_zero(ts)) {
             release(t, h);
         } else {
-            move_up(t, h, ts);
+            move_up(h, ts);
         }
     }
 }
@@ -762,7 +757,7 @@ static uint32_t check_queue(const struct lock_table *t, const struct lock_entry 
         const struct asker a = asker_of(w, e);
 
         INVARIANT(w->table == t && w->entry == e);
-        INVARIANT(w->woken == w->wake.done || w->wake.done);
+        INVARIANT(!w->woken || w->wake.done);
         INVARIANT(w->woken || is_blocked(e, &a));
         INVARIANT(it->next == queue ||
                   w->sequence <= LIST_ENTRY(it->next, struct lock_waiter, link)->sequence);

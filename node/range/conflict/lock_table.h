@@ -33,8 +33,9 @@
 #include "node/storage/mvcc/mvcc.h"
 
 #define LOCK_TABLE_KEYS_MAX \
-    100000u                 /* Per range; locks that nobody waits for are forgotten first. */
-#define LOCK_QUEUE_MAX 500u /* Waiters per key. */
+    100000u                       /* Per range; locks that nobody waits for are forgotten first. */
+#define LOCK_QUEUE_MAX       500u /* Waiters per key. */
+#define LOCK_TABLE_LOCKS_MAX 200000u /* Likewise: one key may have many SHARED holders. */
 
 struct lock_table;
 
@@ -87,9 +88,16 @@ NOYIELD bool lock_table_conflict(struct lock_table *t, const struct lock_waiter 
 NOYIELD NODISCARD struct status lock_table_enqueue(struct lock_table *t, struct lock_waiter *w,
                                                    const struct lock_owner *who,
                                                    enum mvcc_strength strength, struct bytes key);
-/* Until something in front has changed. Stays in the queue. Errors: STATUS_TIMEOUT, STATUS_CANCELLED,
- * STATUS_NOT_LEADER (the table is gone; so is the place). */
+/* Until nothing is in front any more (w->woken), or until it was nudged. Stays in the queue. Errors:
+ * STATUS_TIMEOUT, STATUS_CANCELLED, STATUS_NOT_LEADER (the table is gone; so is the place). */
 MAYYIELD NODISCARD struct status lock_table_wait(struct lock_waiter *w, uint64_t deadline_ns);
+/* Ends the present or next lock_table_wait(): something else happened that concerns the waiter. */
+NOYIELD void lock_table_nudge(struct lock_waiter *w);
+/* Whom must `w`, which is in a queue, push? The holders if it is first in the queue, otherwise who is
+ * directly ahead of it; who cannot be pushed (no transaction, no anchor) is looked through. Returns the
+ * count; valid until the next yield. */
+NOYIELD uint32_t lock_table_blockers(const struct lock_waiter *w, struct lock_blocker *out,
+                                     uint32_t max);
 /* Leaves its queue and gives up its reservation; wakes who is next. May be called when in none. */
 NOYIELD void lock_table_leave(struct lock_waiter *w);
 
