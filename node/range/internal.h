@@ -87,7 +87,8 @@ struct replica {
     uint64_t revoked_index;    /* A revocation of ours is in the log here; 0: none. */
 
     struct latches latches;
-    struct lock_table *locks; /* While the lease is held here. */
+    bool lease_open;          /* The lease is held here; what follows belongs to it. */
+    struct lock_table *locks; /* NULL: nobody has locked or waited yet. */
     struct hts floor;         /* Likewise: everything read before is below (lease start, merges). */
     struct list proposals;
     uint32_t proposals_count;
@@ -291,7 +292,8 @@ NOYIELD void apply__fail_proposals(struct replica *r, struct status why);
 NOYIELD void apply__answer_committed(struct replica *r);
 
 /* ---- replica/propose.c ---- */
-NOYIELD struct proposal *proposal__create(const struct range_batch *b);
+/* With latches on these keys, copied. NULL: out of memory. */
+NOYIELD struct proposal *proposal__create(const struct bytes *keys, uint32_t count);
 NOYIELD void proposal__free(struct proposal *p);
 /* Appends under the append gate; on success the proposal belongs to the replica. */
 NOYIELD NODISCARD struct status proposal__append(struct replica *r, const struct command *c,
@@ -331,11 +333,23 @@ NOYIELD void push__changed(struct replica *r, struct uuid txn);
 NOYIELD void push__stop(struct replica *r);
 
 /* ---- txn/record.c ---- */
-/* How a transaction stands here: its record, or what the markers say without one. May read the disk.
- * Serve checks are the caller's. */
+/* The key of a record, in the arena. */
+NOYIELD NODISCARD struct status record__key(struct bytes anchor, struct uuid txn,
+                                            struct arena *arena, struct bytes *out);
+NOYIELD NODISCARD struct status record__decode(struct bytes stored, struct arena *arena,
+                                               struct range_txn_info *out, struct key_span **spans,
+                                               uint32_t *spans_count);
+/* Might a transaction that began then still get a record here? */
+NOYIELD bool record__may_create(const struct replica *r, struct hts min_ts);
+/*
+ * How a transaction stands here: its record, or what the markers say without one. Waits for commands on
+ * the record that are under way; what it says is true until the caller yields. Serve checks are the
+ * caller's.
+ */
 MAYYIELD NODISCARD struct status record__read(struct replica *r, struct bytes anchor,
                                               struct uuid txn, struct hts min_ts,
-                                              struct arena *arena, struct range_txn_info *out);
+                                              uint64_t deadline_ns, struct arena *arena,
+                                              struct range_txn_info *out);
 /* Aborts it: marks it finished and, if there is a record, writes ABORTED through the log. A STAGING or
  * COMMITTED record stays as it is; *out says how it stands afterwards. */
 MAYYIELD NODISCARD struct status record__abort(struct replica *r, struct bytes anchor,
@@ -359,13 +373,17 @@ NOYIELD void closed__untrack(struct replica *r, struct proposal *p);
 /* Up to when this replica can serve reads by itself. */
 NOYIELD struct hts closed__effective(const struct replica *r);
 
-/* ---- replica/evaluate.c ---- */
+/* ---- replica/remote.c ---- */
 NOYIELD void range__on_batch(void *store, const struct rpc_message *m);
 
 /* ---- lease/lease.c ---- */
 NOYIELD void lease__role_changed(struct replica *r);
 /* Starts the lease when an earlier attempt could not be proposed. */
 NOYIELD void lease__retry(struct replica *r);
+/* The lease of the present term has begun here at `ts`: what was read elsewhere is below. */
+NOYIELD void lease__opened(struct replica *r, struct hts ts);
+/* It has ended, or may have: locks, waiters and pushes go. May be called when there is none. */
+NOYIELD void lease__closed(struct replica *r);
 /* May this replica serve at `ts` now? Errors: STATUS_NOT_LEADER. */
 NOYIELD NODISCARD struct status lease__check(struct replica *r, struct hts ts);
 

@@ -34,15 +34,25 @@ enum range_op {
 
     /* Of transactions. `key` is where it is routed: the anchor, or the key in question; `args` set. */
     RANGE_OP_QUERY_INTENT = 8, /* Is the intent there at or below ts? If not it is prevented. */
-    RANGE_OP_END_TXN = 9,      /* Writes the record: STAGING, COMMITTED or ABORTED. */
+    RANGE_OP_END_TXN = 9,      /* STAGING, COMMITTED or ABORTED; last in its batch. See below. */
     RANGE_OP_HEARTBEAT = 10,   /* Creates a PENDING record, or moves its last_heartbeat. */
     RANGE_OP_PUSH = 11,        /* Alone in its batch; waits at most `wait_ns` for a change. */
     RANGE_OP_QUERY_TXN = 12,   /* What the record says, and who waits for that transaction. */
     RANGE_OP_RECOVER = 13,     /* Decides a STAGING record that nobody looks after. */
-    RANGE_OP_RESOLVE = 14,     /* [key, end), end empty: one key. Settles intents, frees locks. */
+    RANGE_OP_RESOLVE = 14,     /* [key, end) alone in its batch, or one key: settles intents, frees
+                                  locks. */
     RANGE_OP_COUNT
 };
 
+/*
+ * END_TXN writes the record and answers how the transaction stands now:
+ *   STAGING    as asked for; or PENDING at `ts`: some write of the batch, or a push, made it land higher
+ *              than asked for, and reads have to be refreshed first: nothing is staged;
+ *   COMMITTED  also when that was so before, by recovery: the batch's writes are not repeated then. Without
+ *              spans all is settled: the record is removed.
+ *   ABORTED    when asked for: the record is removed, no other can be made.
+ * An aborted transaction that asks for anything else gets STATUS_TXN_RETRY.
+ */
 enum range_txn_status {
     RANGE_TXN_PENDING = 0, /* Also: no record, and it may still come. */
     RANGE_TXN_STAGING = 1,
@@ -129,6 +139,7 @@ struct range_batch {
     uint64_t lock_wait_ns; /* lock_timeout; 0: none. */
 };
 
+#define RANGE_TXN_SEQ        1u /* Of every intent: a transaction writes a key once. */
 #define TXN_EXPIRY_NS        ((uint64_t)5000000000) /* Of a transaction that shows no life. */
 #define TXN_HEARTBEAT_NS     ((uint64_t)1000000000)
 #define TXN_STAGED_BYTES_MAX ((size_t)64 << 10) /* Of keys listed in a STAGING record. */

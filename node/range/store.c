@@ -780,6 +780,7 @@ struct status store_create(const struct store_options *o, struct arena *msg_aren
     s->eval_batch.ops.limit = RANGE_COMMAND_MAX;
     wait_queue_init(&s->idle);
     s->tick.fn = store_tick;
+    TRY_OUT(tscache_create(&(struct tscache_options){0}, &s->tscache));
     TRY_OUT(load_liveness(s));
     TRY_OUT(load_replicas(s));
     TRY_OUT(shard_add_hook(s->shard, store_hook, s));
@@ -861,6 +862,7 @@ void store_destroy(struct store *s)
     }
     map_deinit(&s->replicas);
     liveness_destroy(s->liveness);
+    tscache_destroy(s->tscache);
     engine_batch_deinit(&s->eval_batch);
     buf_deinit(&s->block);
     arena_deinit(&s->scratch);

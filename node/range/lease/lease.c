@@ -40,6 +40,28 @@ static void start_lease(struct replica *r, uint64_t term)
     }
 }
 
+void lease__opened(struct replica *r, struct hts ts)
+{
+    r->lease_open = true;
+    r->floor = hts_max(r->floor, ts);
+#ifdef DSQL_PLANTS
+    r->floor = (r->store->o.plants & STORE_PLANT_NO_LEASE_FLOOR) != 0 ? HTS_ZERO : r->floor;
+#endif
+}
+
+void lease__closed(struct replica *r)
+{
+    r->serving_term = 0;
+    if (!r->lease_open) {
+        return;
+    }
+    r->lease_open = false;
+    r->floor = HTS_ZERO;
+    lock_table_destroy(r->locks);
+    r->locks = NULL;
+    push__stop(r);
+}
+
 void lease__role_changed(struct replica *r)
 {
     const struct raft_state rs = raft_get_state(r->raft);
@@ -49,13 +71,14 @@ void lease__role_changed(struct replica *r)
         if (list_empty(&r->ask_link)) {
             gone__heard(r); /* Followers wonder whether they still belong. */
         }
-        r->serving_term = 0;
+        lease__closed(r);
         load__reset(r);
         return;
     }
     if (r->lease_proposed_term == rs.term || r->lease_retry_term == rs.term) {
         return;
     }
+    lease__closed(r); /* Of an earlier term, if we led then as well. */
     LOG_INFO("range.leader", U64("range", r->range.v), U64("term", rs.term));
     if (r->store->probe.became_leader != NULL) {
         r->store->probe.became_leader(r->store->probe.ctx, r->store->o.ident.store, r->range,
@@ -153,7 +176,7 @@ MAYYIELD static struct status transfer(struct replica *r, replica_id target, uin
     replica__refresh_view(r);
     TRY_OUT(raft_transfer_finish(r->raft));
     r->revoked_index = 0;
-    r->serving_term = 0;
+    lease__closed(r);
     store__mark_dirty(r);
     return OK;
 out:
@@ -162,7 +185,7 @@ out:
         raft_transfer_abort(r->raft);
         if (r->revoked_index != 0) {
             r->revoked_index = 0;
-            r->serving_term = 0;
+            lease__closed(r);
             start_lease(r, term); /* A new interval of the same term. */
         }
         store__mark_dirty(r);

@@ -11,18 +11,14 @@
 #include "node/base/invariant.h"
 #include "node/range/internal.h"
 
-struct proposal *proposal__create(const struct range_batch *b)
+struct proposal *proposal__create(const struct bytes *keys, uint32_t count)
 {
-    uint32_t count = 0;
     size_t bytes = 0;
     struct proposal *p = NULL;
     uint8_t *at = NULL;
 
-    for (uint32_t i = 0; i < b->count; i++) {
-        if (range_op_writes(b->requests[i].op)) {
-            count++;
-            bytes += b->requests[i].key.len;
-        }
+    for (uint32_t i = 0; i < count; i++) {
+        bytes += keys[i].len;
     }
     p = malloc(sizeof(*p) + count * sizeof(p->points[0]) + bytes);
     if (p == NULL) {
@@ -33,14 +29,10 @@ struct proposal *proposal__create(const struct range_batch *b)
     p->guard.points = p->points;
     p->guard.count = count;
     at = (uint8_t *)&p->points[count];
-    for (uint32_t i = 0, n = 0; i < b->count; i++) {
-        const struct bytes key = b->requests[i].key;
-
-        if (range_op_writes(b->requests[i].op)) {
-            memcpy(at, key.ptr, key.len);
-            p->points[n++].key = bytes_of(at, key.len);
-            at += key.len;
-        }
+    for (uint32_t i = 0; i < count; i++) {
+        memcpy(at, keys[i].ptr, keys[i].len);
+        p->points[i].key = bytes_of(at, keys[i].len);
+        at += keys[i].len;
     }
     return p;
 }

@@ -482,6 +482,7 @@ void replica__destroy(struct replica *r)
     list_remove(&r->awake_link);
     list_remove(&r->ask_link);
     list_remove(&r->grave_link);
+    lease__closed(r);
     raft_destroy(r->raft);
     latches_trim(&r->latches);
     load__reset(r);
@@ -570,6 +571,7 @@ void replica__remove(struct replica *r)
     /* Lives at least until the tombstone is durable: a message of now must not bring it back. */
     (void)store__add_item(w, r);
     list_push_back(&s->graves, &r->grave_link);
+    lease__closed(r);
     apply__fail_proposals(r, FAIL(STATUS_AMBIGUOUS, "the replica was removed"));
     wait_queue_wake_all(&r->progress);
     wait_queue_wake_all(&r->serving);
@@ -759,6 +761,10 @@ static void applied_done(struct replica *r, struct write_item *item)
     }
     if (item->lease_started) {
         r->serving_term = item->lease_term;
+        if (raft_get_state(r->raft).role == RAFT_LEADER &&
+            raft_get_state(r->raft).term == item->lease_term) {
+            lease__opened(r, item->lease_ts);
+        }
         r->lease_start_ts = item->lease_ts;
     }
     apply__resolve_proposals(r, item->state.index);
