@@ -6,8 +6,9 @@
  * When the last writes to the key were rolled back to a savepoint, the newest surviving one of the
  * history is what commits. Aborting removes version and lock. Everything here may be repeated.
  *
- * Commits below the intent's timestamp and intents of a later epoch than the commit's cannot be:
- * they are reported as damage rather than resolved either way.
+ * An intent above the commit of its transaction is a duplicate of a write, delivered late: a transaction
+ * commits only at or above all its writes. It is removed. Intents of a later epoch than the commit's cannot
+ * be: they are reported as damage rather than resolved either way.
  */
 #include "node/base/invariant.h"
 #include "node/storage/mvcc/write_internal.h"
@@ -118,7 +119,7 @@ static struct status commit_intent(struct mvcc_writer *w, struct bytes key,
     bool changed = false;
 
     if (hts_less(how->ts, s->lock.pub.write_ts)) {
-        return FAIL(STATUS_CORRUPT, "transaction committed below one of its intents");
+        return remove_intent(w, key, s); /* A late duplicate of a write that was settled already. */
     }
     if (s->lock.pub.epoch > how->epoch) {
         return FAIL(STATUS_CORRUPT, "intent is of a later epoch than the commit");
