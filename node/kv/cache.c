@@ -78,16 +78,29 @@ static bool make_room(struct kv *kv)
     return true;
 }
 
-/* True when a cached range that shares keys with `d` is newer. */
-static bool newer_overlaps(const struct kv *kv, const struct range_desc *d)
+/*
+ * Cuts `d` down to the keys around `key` that no newer descriptor covers: what is known of its neighbours
+ * since does not make it useless here. False: the key itself is covered by a newer one.
+ */
+static bool trim(const struct kv *kv, struct bytes key, struct range_desc *d)
 {
     for (uint32_t i = find_index(kv, d->start);
          i < kv->count && bytes_cmp(kv->ranges[i]->desc.start, d->end) < 0; i++) {
-        if (kv->ranges[i]->desc.generation > d->generation) {
+        const struct range_desc *c = &kv->ranges[i]->desc;
+
+        if (c->generation <= d->generation) {
+            continue;
+        }
+        if (range_desc_contains(c, key)) {
+            return false;
+        }
+        if (bytes_cmp(c->start, key) > 0) {
+            d->end = c->start;
             return true;
         }
+        d->start = c->end;
     }
-    return false;
+    return true;
 }
 
 /* Second chance: the hand takes the first range that nobody has used since it came by last. */
@@ -103,27 +116,28 @@ static void evict_one(struct kv *kv)
     }
 }
 
-void kv__cache_insert(struct kv *kv, const struct range_desc *d)
+void kv__cache_insert(struct kv *kv, struct bytes key, const struct range_desc *whole)
 {
+    struct range_desc d = *whole;
     struct cached_range *c = NULL;
     store_id leader = {0};
     uint32_t i = 0;
 
-    if (newer_overlaps(kv, d)) {
+    if (!trim(kv, key, &d)) {
         return;
     }
-    i = find_index(kv, d->start);
-    while (i < kv->count && bytes_cmp(kv->ranges[i]->desc.start, d->end) < 0) {
-        if (kv->ranges[i]->desc.id.v == d->id.v) {
+    c = cached_new(&d); /* First: its bounds may be those of neighbours that go. */
+    i = find_index(kv, d.start);
+    while (i < kv->count && bytes_cmp(kv->ranges[i]->desc.start, d.end) < 0) {
+        if (kv->ranges[i]->desc.id.v == d.id.v) {
             leader = kv->ranges[i]->leader;
         }
         remove_at(kv, i);
     }
     if (kv->count >= KV_CACHE_MAX) {
         evict_one(kv);
-        i = find_index(kv, d->start);
+        i = c == NULL ? 0 : find_index(kv, c->desc.start);
     }
-    c = cached_new(d);
     if (c == NULL || !make_room(kv)) {
         cached_free(c);
         return;
@@ -158,6 +172,26 @@ struct cached_range *kv__cache_find(struct kv *kv, struct bytes key)
         return c;
     }
     return c != NULL && c->desc.generation > kv->first->desc.generation ? c : kv->first;
+}
+
+/* Ranges that end above the key just in front of `end`: the first of them whose end is not below `end`. */
+struct cached_range *kv__cache_find_before(struct kv *kv, struct bytes end)
+{
+    const struct cached_range *f = kv->first;
+    struct cached_range *c = NULL;
+    uint32_t i = find_index(kv, end);
+
+    if (i > 0 && bytes_eq(kv->ranges[i - 1]->desc.end, end)) {
+        i--;
+    }
+    if (i < kv->count && bytes_cmp(kv->ranges[i]->desc.start, end) < 0) {
+        c = kv->ranges[i];
+        c->used = true;
+    }
+    if (f == NULL || bytes_cmp(f->desc.start, end) >= 0 || bytes_cmp(f->desc.end, end) < 0) {
+        return c;
+    }
+    return c != NULL && c->desc.generation > f->desc.generation ? c : kv->first;
 }
 
 void kv__cache_clear(struct kv *kv)
@@ -200,7 +234,7 @@ void kv__learn(struct kv *kv, const struct range_desc *descs, uint32_t count)
         if (descs[i].id.v == RANGE_FIRST_ID) {
             kv_set_first_range(kv, &descs[i]);
         } else {
-            kv__cache_insert(kv, &descs[i]);
+            kv__cache_insert(kv, descs[i].start, &descs[i]);
         }
     }
 }

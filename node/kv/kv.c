@@ -1,5 +1,5 @@
 /*
- * kv.c -- life of a shard's kv, and what it counts.
+ * kv.c -- life of a shard's kv, what it counts and what it knows of time.
  */
 #include <stdlib.h>
 
@@ -31,6 +31,21 @@ void kv_set_store(struct kv *kv, struct store *store, store_id id)
 {
     kv->store = store;
     kv->store_id = id;
+}
+
+struct hts kv_now(struct kv *kv)
+{
+    return hclock_hts(hlc_now(kv->o.hlc));
+}
+
+uint64_t kv_max_offset_ns(const struct kv *kv)
+{
+    return kv->o.hlc->max_offset_ns;
+}
+
+struct shard *kv_shard(const struct kv *kv)
+{
+    return kv->o.shard;
 }
 
 void kv_get_stats(const struct kv *kv, struct kv_stats *out)

@@ -40,7 +40,10 @@ struct status kv__lookup(struct kv *kv, struct bytes key, uint64_t deadline_ns, 
         TRY_OUT(FAIL(STATUS_UNAVAILABLE, "no range is recorded for the key"));
     }
     TRY_OUT(range_desc_decode(read_lp_bytes(&rows), arena, &d));
-    kv__cache_insert(kv, &d);
+    if (!range_desc_contains(&d, key)) {
+        TRY_OUT(FAIL(STATUS_UNAVAILABLE, "no range is recorded for the key"));
+    }
+    kv__cache_insert(kv, key, &d);
 out:
     buf_deinit(&start);
     buf_deinit(&after);

@@ -14,8 +14,9 @@ static const struct rig_answer *next_answer(struct rig_node *n)
     return &n->answers[i];
 }
 
-static struct status build(const struct rig_answer *a, uint32_t count, struct arena *arena,
-                           struct bytes *out)
+/* A GET finds its own key. */
+static struct status build(const struct rig_answer *a, const struct range_batch *b,
+                           struct arena *arena, struct bytes *out)
 {
     struct range_result result = {
         .st = a->code == STATUS_OK ? OK : FAIL(a->code, "as scripted"),
@@ -23,12 +24,52 @@ static struct status build(const struct rig_answer *a, uint32_t count, struct ar
         .hint_store = {a->hint},
         .descs = a->desc,
         .descs_count = a->desc == NULL ? 0 : 1,
+        .conflict = a->conflict,
+        .read_ts = b->read_ts,
+        .commit_ts = a->commit_ts,
+        .uncertain_ts = a->uncertain_ts,
+        .now = a->now,
     };
 
-    result.responses = ARENA_ARRAY(arena, struct range_response, count);
+    result.responses = ARENA_ARRAY(arena, struct range_response, b->count);
+    for (uint32_t i = 0; i < b->count; i++) {
+        if (b->requests[i].op == RANGE_OP_GET) {
+            result.responses[i].found = true;
+            result.responses[i].value = b->requests[i].key;
+        }
+    }
     result.responses[0].rows = a->rows;
     result.responses[0].rows_count = a->rows.len > 0 ? 1 : 0;
-    return range_result_encode(&result, count, arena, out);
+    return range_result_encode(&result, b->count, arena, out);
+}
+
+static const char *const op_names[RANGE_OP_COUNT] = {
+    "",      "get", "scan", "put",  "insert",    "delete",  "refresh", "absent",
+    "query", "end", "beat", "push", "query_txn", "recover", "resolve",
+};
+
+/* Keys without the byte of user data in front. */
+static const char *key_name(struct rig *r, struct bytes key)
+{
+    return key.len == 0 ? "" : arena_strndup(&r->arena, (const char *)key.ptr + 1, key.len - 1);
+}
+
+static void note(struct rig_node *n, const struct rpc_message *m)
+{
+    struct rig *r = n->rig;
+    struct bytes body;
+
+    INVARIANT(status_ok(bytes_dup(&r->arena, m->body, &body)));
+    INVARIANT(status_ok(range_batch_decode(body, &r->arena, &n->last)));
+    n->log = arena_printf(&r->arena, "%s%s%llu:", n->log == NULL ? "" : n->log,
+                          n->log == NULL ? "" : " ", (unsigned long long)n->last.range.v);
+    for (uint32_t i = 0; i < n->last.count; i++) {
+        const struct range_request *q = &n->last.requests[i];
+
+        n->log =
+            arena_printf(&r->arena, "%s%s%s %s%s%s", n->log, i == 0 ? "" : ",", op_names[q->op],
+                         key_name(r, q->key), q->end.len == 0 ? "" : "..", key_name(r, q->end));
+    }
 }
 
 static void on_batch(void *ctx, const struct rpc_message *m)
@@ -44,10 +85,11 @@ static void on_batch(void *ctx, const struct rpc_message *m)
     arena_init(&arena, 0);
     INVARIANT(status_ok(range_batch_decode(m->body, &arena, &b)));
     n->last_range = b.range;
+    note(n, m);
     if (a->refuse != STATUS_OK) {
         rpc_reply(rpc, &to, FAIL(a->refuse, "refused as scripted"), NULL, 0);
     } else if (!a->silent) {
-        INVARIANT(a->garbage || status_ok(build(a, b.count, &arena, &body)));
+        INVARIANT(a->garbage || status_ok(build(a, &b, &arena, &body)));
         rpc_reply(rpc, &to, OK, &body, 1);
     }
     arena_deinit(&arena);
@@ -102,13 +144,18 @@ static void send_fiber(void *arg)
 {
     struct rig_call *call = arg;
     struct rig *r = call->rig;
-    struct range_batch b = {.requests = &call->request, .count = 1};
+    struct range_batch b = call->batch;
     const uint64_t deadline = call->deadline_ms == 0 ? DEADLINE_NONE
                                                      : env_mono_ns(shard_env(r->c.nodes[0].shard)) +
                                                            call->deadline_ms * 1000000u;
 
     call->fiber = fiber_current();
-    call->st = kv_send(r->kv, &b, deadline, &r->arena, &call->result);
+    if (b.count == 0) {
+        b.requests = &call->request;
+        b.count = 1;
+    }
+    call->call.deadline_ns = deadline;
+    call->st = kv_send_call(r->kv, &b, &call->call, &r->arena, &call->result);
     INVARIANT(call->st.code == call->result.st.code);
     call->done = true;
 }

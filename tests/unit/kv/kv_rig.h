@@ -23,6 +23,10 @@ struct rig_answer {
     uint32_t hint;           /* Store that leads, 0: none. */
     const struct range_desc *desc;
     struct bytes rows; /* Of the first response, with one row. */
+    uint32_t conflict;
+    struct hts commit_ts;
+    struct hts uncertain_ts;
+    struct hts now;
 };
 
 struct rig_node {
@@ -31,6 +35,8 @@ struct rig_node {
     uint32_t answers_count;
     uint32_t asked;
     range_id last_range;
+    struct range_batch last; /* In the rig's arena. */
+    const char *log;         /* Of all batches: "7:get k,get l 8:put m". */
 };
 
 struct rig {
@@ -48,7 +54,9 @@ uint32_t rig_asked(const struct rig *r);
 
 struct rig_call {
     struct rig *rig;
-    struct range_request request;
+    struct range_request request; /* Used when the batch has none. */
+    struct range_batch batch;
+    struct kv_call call;
     uint64_t deadline_ms; /* 0: DEADLINE_NONE. */
     struct fiber *fiber;
     struct range_result result;
