@@ -5,14 +5,19 @@
  *   set         what was acknowledged stays, what was refused never shows, nothing shows twice
  *   counter     a count lies between what was certainly added and what may have been added
  *   bank        every total that was read is the initial one
+ *   lists       dependencies between transactions have no cycle, nothing is stale (append.c)
+ *   the rest    long forks, unique keys, write skew (anomaly.c)
  */
 #include "tests/sim/history.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "node/base/invariant.h"
+#include "tests/sim/anomaly.h"
+#include "tests/sim/append.h"
 #include "tests/sim/linear.h"
 #include "tests/sim/world.h"
 
@@ -29,7 +34,13 @@ struct history *history_create(void)
 void history_destroy(struct history *h)
 {
     for (size_t i = 0; i < h->count; i++) {
-        free(h->ops[i].elements);
+        struct op *o = &h->ops[i];
+
+        for (uint32_t k = 0; k < o->tx_count; k++) {
+            free(o->tx[k].list);
+        }
+        free(o->tx);
+        free(o->elements);
     }
     free(h->ops);
     free(h);
@@ -71,8 +82,9 @@ void history_return(struct sim_world *w, size_t i, enum op_outcome outcome)
 
 const char *op_text(const struct op *op, char *out, size_t size)
 {
-    static const char *const kinds[] = {"read", "write", "cas",      "insert", "set-read",
-                                        "add",  "count", "transfer", "bank",   "schema"};
+    static const char *const kinds[OP_KIND_COUNT] = {
+        "read", "write",  "cas",    "insert",     "set-read",  "add",    "count",       "transfer",
+        "bank", "schema", "append", "fork-write", "fork-read", "unique", "unique-read", "skew"};
     static const char *const outcomes[] = {"unknown", "ok", "failed", "refused"};
 
     (void)snprintf(out, size,
@@ -271,6 +283,84 @@ static void check_count(struct sim_world *w, const struct op *read)
     }
 }
 
+/* ---- lists -------------------------------------------------------------------------------------- */
+
+static void show_lists(const struct op *o, size_t id)
+{
+    fprintf(stderr, "    T%zu node %u outcome %d steps %" PRIu64 "..%" PRIu64 " at %.6f..%.6f:", id,
+            o->node, (int)o->outcome, o->called, o->returned, (double)o->called_ns / 1e9,
+            o->returned_ns == OP_NEVER ? -1.0 : (double)o->returned_ns / 1e9);
+    for (uint32_t i = 0; i < o->tx_count; i++) {
+        const struct append_op *x = &o->tx[i];
+
+        if (x->kind == APPEND_ADD) {
+            fprintf(stderr, " %" PRIu64 "+%" PRIu64, x->key, x->value);
+            continue;
+        }
+        fprintf(stderr, " %" PRIu64 "=[", x->key);
+        for (uint32_t k = 0; k < x->count; k++) {
+            fprintf(stderr, "%s%" PRIu64, k > 0 ? " " : "", x->list[k]);
+        }
+        fprintf(stderr, x->done ? "]" : "?]");
+    }
+    fprintf(stderr, "\n");
+}
+
+/* The transactions that the verdict names. */
+static void show_named(const struct history *h, const char *why)
+{
+    for (const char *at = strchr(why, 'T'); at != NULL; at = strchr(at + 1, 'T')) {
+        const unsigned long long id = strtoull(at + 1, NULL, 10);
+
+        if (id < h->count && h->ops[id].kind == OP_APPEND) {
+            show_lists(&h->ops[id], (size_t)id);
+        }
+    }
+}
+
+static void check_lists(struct sim_world *w)
+{
+    const struct history *h = w->history;
+    struct append_txn *txns = calloc(h->count + 1, sizeof(*txns));
+    enum append_anomaly a = APPEND_FINE;
+    char why[SIM_FAILURE_MAX - 64];
+    size_t count = 0;
+
+    INVARIANT(txns != NULL);
+    for (size_t i = 0; i < h->count; i++) {
+        const struct op *o = &h->ops[i];
+
+        if (o->kind == OP_APPEND) {
+            txns[count++] = (struct append_txn){
+                .outcome = o->outcome,
+                .id = i,
+                .called = o->called,
+                .returned = o->returned,
+                .ops = o->tx,
+                .count = o->tx_count,
+            };
+        }
+    }
+    a = append_check(txns, count, why, sizeof(why));
+    free(txns);
+    if (a != APPEND_FINE) {
+        sim_fail(w, "lists: %s: %s", append_anomaly_name(a), why);
+        show_named(h, why);
+    }
+}
+
+static void check_others(struct sim_world *w)
+{
+    const struct history *h = w->history;
+    char why[SIM_FAILURE_MAX - 64];
+
+    if (!anomaly_check_forks(h->ops, h->count, why, sizeof(why)) ||
+        !anomaly_check_unique(h->ops, h->count, why, sizeof(why)) ||
+        !anomaly_check_skew(h->ops, h->count, why, sizeof(why))) {
+        sim_fail(w, "%s", why);
+    }
+}
+
 void history_check(struct sim_world *w, int64_t total)
 {
     const struct history *h = w->history;
@@ -290,6 +380,12 @@ void history_check(struct sim_world *w, int64_t total)
                      "bank: node %u read a total of %" PRId64 " instead of %" PRId64 " at %.6f s",
                      o->node, o->result, total, (double)o->returned_ns / 1e9);
         }
+    }
+    if (!w->failed) {
+        check_others(w);
+    }
+    if (!w->failed) {
+        check_lists(w);
     }
     if (!w->failed) {
         check_registers(w);

@@ -12,19 +12,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct append_op;
 struct sim_world;
 
 enum op_kind {
-    OP_READ,     /* of a register -> found, result */
-    OP_WRITE,    /* of a register: arg */
-    OP_CAS,      /* of a register: expect -> arg; refused: result is what was there, if known */
-    OP_INSERT,   /* of element `key` into the set */
-    OP_SET_READ, /* of the whole set -> elements */
-    OP_ADD,      /* of arg to the counter */
-    OP_COUNT,    /* of the counter -> result */
-    OP_TRANSFER, /* between two accounts */
-    OP_BANK,     /* all accounts -> result is the total */
-    OP_SCHEMA,   /* a table made, used from anywhere, or dropped; judged on the spot */
+    OP_READ,        /* of a register -> found, result */
+    OP_WRITE,       /* of a register: arg */
+    OP_CAS,         /* of a register: expect -> arg; refused: result is what was there, if known */
+    OP_INSERT,      /* of element `key` into the set */
+    OP_SET_READ,    /* of the whole set -> elements */
+    OP_ADD,         /* of arg to the counter */
+    OP_COUNT,       /* of the counter -> result */
+    OP_TRANSFER,    /* between two accounts */
+    OP_BANK,        /* all accounts -> result is the total */
+    OP_SCHEMA,      /* a table made, used from anywhere, or dropped; judged on the spot */
+    OP_APPEND,      /* a transaction over lists -> tx; append.h */
+    OP_FORK_WRITE,  /* of item `key`, once for ever */
+    OP_FORK_READ,   /* of all items of group `key` -> result, a bit each */
+    OP_UNIQUE,      /* row `arg` claims `key`; refused: somebody has it */
+    OP_UNIQUE_READ, /* who has `key` -> found, result by the index, expect by the table */
+    OP_SKEW, /* one side (arg) of pair `key` changes, never both off -> result, what it saw */
     OP_KIND_COUNT
 };
 
@@ -50,11 +57,15 @@ struct op {
     bool result_known;  /* Refused CAS. */
     uint64_t *elements; /* SET_READ; owned. */
     uint32_t elements_count;
+    struct append_op *tx; /* APPEND; owned by the history. */
+    uint32_t tx_count;
     uint64_t called;
     uint64_t returned;
     uint64_t called_ns;
     uint64_t returned_ns;
 };
+
+#define FORK_ITEMS 4u /* Of a group; its items are group * FORK_ITEMS + i. */
 
 struct history {
     struct op *ops;

@@ -11,10 +11,14 @@
 
 #include "node/base/invariant.h"
 #include "node/runtime/fiber.h"
+#include "tests/sim/append.h"
 #include "tests/sim/check.h"
 #include "tests/sim/process.h"
 
 #define WINDOW_NS       (12 * SEC)
+#define LISTS_NS        (6 * SEC)
+#define FORKS_NS        (SEC / 2) /* A group of items is written and read for so long. */
+#define CLAIMS_NS       (SEC / 2) /* A unique key is fought for for so long. */
 #define SETUP_PAUSE_NS  (200 * MS)
 #define VERIFY_TRIES    40u
 #define VERIFY_PAUSE_NS (250 * MS)
@@ -32,7 +36,11 @@ struct load {
     uint32_t next_client;
     uint64_t next_value;
     uint64_t next_element;
-    uint64_t registers_max; /* Registers above were never used. */
+    uint64_t registers_max; /* Registers above were never used; the same for lists and keys. */
+    uint64_t lists_max;
+    uint64_t claims_max;
+    uint64_t fork_group;
+    uint32_t fork_written; /* Items of that group that somebody writes or wrote. */
     struct load_table tables[LOAD_TABLES];
 };
 
@@ -129,47 +137,188 @@ static enum op_kind still_to_prove(const struct client *c)
     return c->node->last_read_ok_ns <= l->healed_ns ? OP_READ : OP_KIND_COUNT;
 }
 
-static void choose_op(struct client *c)
+void load_push(uint64_t **list, uint32_t *count, uint64_t element)
+{
+    if ((*count & (*count - 1)) == 0) { /* A power of two, or none: full. */
+        const size_t cap = *count == 0 ? 1 : (size_t)*count * 2;
+
+        *list = realloc(*list, cap * sizeof(**list));
+        INVARIANT(*list != NULL);
+    }
+    (*list)[(*count)++] = element;
+}
+
+/* A few appends and reads; a fifth only reads, all lists of the time. */
+static void choose_append(struct client *c, struct op *o)
 {
     struct load *l = c->node->world->load;
-    const uint64_t dice = rng_below(&c->rng, 100);
+    const uint32_t lists = l->w->params.lists;
+    const uint64_t first = l->w->now_ns / LISTS_NS * lists;
+    const bool look = rng_permille(&c->rng, 200);
+
+    o->tx_count = look ? lists : (uint32_t)rng_between(&c->rng, 1, LOAD_APPEND_OPS);
+    o->tx = calloc(o->tx_count, sizeof(*o->tx));
+    INVARIANT(o->tx != NULL);
+    for (uint32_t i = 0; i < o->tx_count; i++) {
+        struct append_op *x = &o->tx[i];
+
+        x->key = first + (look ? i : rng_below(&c->rng, lists));
+        x->kind = !look && rng_permille(&c->rng, 500) ? APPEND_ADD : APPEND_READ;
+        x->value = x->kind == APPEND_ADD ? ++l->next_value : 0;
+        l->lists_max = x->key >= l->lists_max ? x->key + 1 : l->lists_max;
+    }
+}
+
+static void choose_fork(struct client *c, struct op *o)
+{
+    struct load *l = c->node->world->load;
+    const uint64_t group = l->w->now_ns / FORKS_NS;
+    const uint32_t item = (uint32_t)rng_below(&c->rng, FORK_ITEMS);
+
+    if (group != l->fork_group) {
+        l->fork_group = group;
+        l->fork_written = 0;
+    }
+    o->kind = OP_FORK_READ;
+    o->key = group;
+    if ((l->fork_written >> item & 1) == 0) {
+        l->fork_written |= 1u << item;
+        o->kind = OP_FORK_WRITE;
+        o->key = group * FORK_ITEMS + item;
+    }
+}
+
+static void choose_unique(struct client *c, struct op *o)
+{
+    struct load *l = c->node->world->load;
+
+    o->key = l->w->now_ns / CLAIMS_NS;
+    o->arg = (int64_t)++l->next_value;
+    l->claims_max = o->key >= l->claims_max ? o->key + 1 : l->claims_max;
+    if (rng_permille(&c->rng, 300)) {
+        o->kind = OP_UNIQUE_READ;
+        o->key -= rng_below(&c->rng, 3);
+    }
+}
+
+static void choose_transfer(struct client *c, struct op *o)
+{
+    o->key = rng_below(&c->rng, LOAD_ACCOUNTS);
+    o->expect = (int64_t)((o->key + 1 + rng_below(&c->rng, LOAD_ACCOUNTS - 1)) % LOAD_ACCOUNTS);
+    o->arg = (int64_t)rng_between(&c->rng, 1, 50);
+}
+
+static void choose_schema(struct client *c, struct op *o)
+{
+    o->key = rng_below(&c->rng, LOAD_TABLES);
+    o->arg = (int64_t)++c->node->world->load->next_value;
+}
+
+static void choose_register(struct client *c, struct op *o)
+{
+    struct load *l = c->node->world->load;
+
+    o->key = pick_register(c);
+    o->arg = o->kind == OP_READ ? 0 : (int64_t)++l->next_value;
+    o->expect = o->kind == OP_CAS ? guess_value(l->w->history, o->key) : 0;
+}
+
+/* Fills in what an operation of that kind is about; may turn it into the one that goes with it. */
+static void choose_details(struct client *c, struct op *o)
+{
+    switch (o->kind) {
+    case OP_READ:
+    case OP_WRITE:
+    case OP_CAS:
+        choose_register(c, o);
+        break;
+    case OP_INSERT:
+        o->key = ++c->node->world->load->next_element;
+        break;
+    case OP_ADD:
+        o->arg = 1;
+        break;
+    case OP_TRANSFER:
+        choose_transfer(c, o);
+        break;
+    case OP_SCHEMA:
+        choose_schema(c, o);
+        break;
+    case OP_APPEND:
+        choose_append(c, o);
+        break;
+    case OP_FORK_WRITE:
+    case OP_FORK_READ:
+        choose_fork(c, o);
+        break;
+    case OP_UNIQUE:
+    case OP_UNIQUE_READ:
+        choose_unique(c, o);
+        break;
+    case OP_SKEW:
+        o->key = rng_below(&c->rng, LOAD_PAIRS);
+        o->arg = (int64_t)rng_below(&c->rng, 2);
+        break;
+    case OP_SET_READ:
+    case OP_COUNT:
+    case OP_BANK:
+    case OP_KIND_COUNT:
+        break;
+    }
+}
+
+static enum op_kind choose_kind(struct client *c)
+{
+    /* In thousandths. */
+    static const struct {
+        enum op_kind kind;
+        uint32_t weight;
+    } mix[] = {
+        {OP_READ, 150}, {OP_WRITE, 110}, {OP_CAS, 80},      {OP_INSERT, 50},    {OP_SET_READ, 10},
+        {OP_ADD, 30},   {OP_COUNT, 20},  {OP_APPEND, 270},  {OP_FORK_READ, 80}, {OP_UNIQUE, 60},
+        {OP_SKEW, 50},  {OP_BANK, 30},   {OP_TRANSFER, 60},
+    };
+    uint64_t dice = rng_below(&c->rng, 1000);
+
+    if (load_uses_sql(c->node->world->load) && rng_permille(&c->rng, 25)) {
+        return OP_SCHEMA;
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(mix); i++) {
+        if (dice < mix[i].weight) {
+            return mix[i].kind;
+        }
+        dice -= mix[i].weight;
+    }
+    INVARIANT(false); /* They add up to 1000. */
+    return OP_READ;
+}
+
+static void choose_op(struct client *c)
+{
     struct op *o = &c->op;
 
     *o = (struct op){.node = c->node->index, .client = c->id};
     o->kind = still_to_prove(c);
-    if (o->kind != OP_KIND_COUNT) {
-        o->key = pick_register(c);
-        o->arg = o->kind == OP_READ ? 0 : (int64_t)++l->next_value;
-        return;
+    if (o->kind == OP_KIND_COUNT) {
+        o->kind = choose_kind(c);
     }
-    if (load_uses_sql(l) && rng_permille(&c->rng, 25)) {
-        o->kind = OP_SCHEMA;
-        o->key = rng_below(&c->rng, LOAD_TABLES);
-        o->arg = (int64_t)++l->next_value;
-        return;
-    }
-    if (dice < 74) {
-        o->kind = dice < 34 ? OP_READ : (dice < 56 ? OP_WRITE : OP_CAS);
-        o->key = pick_register(c);
-        o->arg = o->kind == OP_READ ? 0 : (int64_t)++l->next_value;
-        o->expect = o->kind == OP_CAS ? guess_value(l->w->history, o->key) : 0;
-    } else if (dice < 84) {
-        o->kind = OP_INSERT;
-        o->key = ++l->next_element;
-    } else if (dice < 86) {
-        o->kind = OP_SET_READ;
-    } else if (dice < 90) {
-        o->kind = OP_ADD;
-        o->arg = 1;
-    } else if (dice < 92) {
-        o->kind = OP_COUNT;
-    } else if (dice < 98) {
-        o->kind = OP_TRANSFER;
-        o->key = rng_below(&c->rng, LOAD_ACCOUNTS);
-        o->expect = (int64_t)((o->key + 1 + rng_below(&c->rng, LOAD_ACCOUNTS - 1)) % LOAD_ACCOUNTS);
-        o->arg = (int64_t)rng_between(&c->rng, 1, 50);
-    } else {
-        o->kind = OP_BANK;
+    choose_details(c, o);
+}
+
+static void note_states(struct sim_world *w, const struct op *o, enum op_outcome outcome)
+{
+    const int64_t all = (1 << FORK_ITEMS) - 1;
+
+    if (outcome == OP_UNKNOWN) {
+        sim_state(w, SIM_STATE_OP_AMBIGUOUS);
+    } else if (outcome == OP_REFUSED) {
+        sim_state(w, o->kind == OP_UNIQUE ? SIM_STATE_KEY_REFUSED : SIM_STATE_CAS_LOST);
+    } else if (outcome == OP_OK) {
+        w->states[SIM_STATE_LISTS_COMMITTED] += o->kind == OP_APPEND && o->tx_count > 1 ? 1 : 0;
+        w->states[SIM_STATE_KEY_CLAIMED] += o->kind == OP_UNIQUE ? 1 : 0;
+        w->states[SIM_STATE_PAIR_SWITCHED] += o->kind == OP_SKEW ? 1 : 0;
+        w->states[SIM_STATE_FORK_READ] +=
+            o->kind == OP_FORK_READ && o->result != 0 && o->result != all ? 1 : 0;
     }
 }
 
@@ -178,12 +327,7 @@ static void note_progress(struct client *c, enum op_outcome outcome)
     struct sim_node *n = c->node;
     const struct sim_node *leader = sim_leaseholder(n->world, (range_id){RANGE_FIRST_ID});
 
-    if (outcome == OP_UNKNOWN) {
-        sim_state(n->world, SIM_STATE_OP_AMBIGUOUS);
-    }
-    if (outcome == OP_REFUSED) {
-        sim_state(n->world, SIM_STATE_CAS_LOST);
-    }
+    note_states(n->world, &c->op, outcome);
     if (outcome != OP_OK) {
         return;
     }
@@ -197,6 +341,18 @@ static void note_progress(struct client *c, enum op_outcome outcome)
     }
 }
 
+/* The process died; whatever it was told, it told nobody. */
+static void forget_answers(struct op *o)
+{
+    free(o->elements);
+    o->elements = NULL;
+    o->elements_count = 0;
+    for (uint32_t i = 0; i < o->tx_count; i++) {
+        o->tx[i].done = false;
+    }
+}
+
+/* o->tx belongs to the history from here on. */
 static enum op_outcome run_op(struct client *c)
 {
     struct sim_world *w = c->node->world;
@@ -205,12 +361,11 @@ static enum op_outcome run_op(struct client *c)
     struct op *o = &w->history->ops[i];
 
     if (c->node->cut) {
-        outcome = OP_UNKNOWN; /* The process died; whatever it was told, it told nobody. */
-        free(c->op.elements);
-        c->op.elements = NULL;
-        c->op.elements_count = 0;
+        outcome = OP_UNKNOWN;
+        forget_answers(&c->op);
     }
     o->result = c->op.result;
+    o->expect = c->op.expect;
     o->found = c->op.found;
     o->result_known = c->op.result_known;
     o->elements = c->op.elements;
@@ -345,16 +500,52 @@ static bool insist(struct client *c, enum op_kind kind, uint64_t key)
     return false;
 }
 
+/* Some lists in one transaction: of a commit that was done by halves one would show it. */
+static bool look_at_lists(struct client *c)
+{
+    const uint64_t lists = c->node->world->load->lists_max;
+
+    for (uint64_t first = 0; first < lists; first += LOAD_LOOK_LISTS / 2) {
+        bool ok = false;
+
+        for (uint32_t i = 0; i < VERIFY_TRIES && !ok; i++) {
+            struct op *o = &c->op;
+
+            *o = (struct op){.kind = OP_APPEND, .node = c->node->index, .client = c->id};
+            o->tx_count =
+                (uint32_t)(lists - first < LOAD_LOOK_LISTS ? lists - first : LOAD_LOOK_LISTS);
+            o->tx = calloc(o->tx_count, sizeof(*o->tx));
+            INVARIANT(o->tx != NULL);
+            for (uint32_t k = 0; k < o->tx_count; k++) {
+                o->tx[k] = (struct append_op){.kind = APPEND_READ, .key = first + k};
+            }
+            ok = run_op(c) == OP_OK;
+            if (!ok && !status_ok(fiber_sleep(VERIFY_PAUSE_NS))) {
+                return false;
+            }
+        }
+        if (!ok) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void verify_fiber(void *arg)
 {
     struct verify *v = arg;
     struct client *c = v->client;
     const uint64_t registers = c->node->world->load->registers_max;
+    const uint64_t claims = c->node->world->load->claims_max;
     bool ok = insist(c, OP_SET_READ, 0) && insist(c, OP_COUNT, 0) && insist(c, OP_BANK, 0);
 
     for (uint64_t key = 0; ok && key < registers; key++) {
         ok = insist(c, OP_READ, key);
     }
+    for (uint64_t key = c->node->index; ok && key < claims; key += c->node->world->nodes_count) {
+        ok = insist(c, OP_UNIQUE_READ, key); /* There are many: each node takes its share. */
+    }
+    ok = ok && look_at_lists(c);
     client_free(c);
     *v->ok = ok;
     *v->done = true;

@@ -1,5 +1,5 @@
 /*
- * load.h -- the clients: fibers on every node that work on registers, a set, a counter and a bank.
+ * load.h -- the clients: fibers on every node that work on registers, lists, a bank and more.
  *
  * A client lives as long as its node's process; the next process gets new ones. What it does goes into
  * the history. How it does it (SQL, or transactions on keys) is a struct load_api.
@@ -13,6 +13,9 @@
 #define LOAD_ACCOUNTS      8u
 #define LOAD_ACCOUNT_START 1000
 #define LOAD_TOTAL         ((int64_t)LOAD_ACCOUNTS * LOAD_ACCOUNT_START)
+#define LOAD_PAIRS         6u  /* Of switches. */
+#define LOAD_APPEND_OPS    5u  /* Of a transaction over lists. */
+#define LOAD_LOOK_LISTS    64u /* The same at the last look. */
 
 struct client {
     struct sim_node *node;
@@ -33,6 +36,9 @@ struct load_api {
     enum op_outcome (*run)(struct client *c);
     void (*close)(struct client *c);
 };
+
+/* Elements that a client has read: for op->elements and lists. The caller frees. */
+void load_push(uint64_t **list, uint32_t *count, uint64_t element);
 
 extern const struct load_api load_kv;
 extern const struct load_api load_sql;

@@ -1,28 +1,20 @@
 /*
  * load_kv.c -- the clients' operations as transactions on keys.
  *
- * Keys are those of rows of five small tables; a value is one big-endian number. Every operation is one
- * transaction, and every table lies in the first range.
+ * Keys are those of rows of small tables; a value is one big-endian number. Every operation is one
+ * transaction. A client remembers the one that is open, which is rolled back when something fails.
  */
+#include "tests/sim/load_kv.h"
+
 #include <stdlib.h>
 
 #include "node/base/codec.h"
 #include "node/base/invariant.h"
-#include "node/storage/key/key.h"
-#include "node/txn/txn.h"
-#include "tests/sim/load.h"
 
 #define DEADLINE_NS (6 * SEC)
 #define KEY_BYTES   64
 
-enum table {
-    TABLE_REGISTER = 9001,
-    TABLE_SET,
-    TABLE_COUNTER,
-    TABLE_BANK,
-};
-
-static struct bytes row_key(struct client *c, enum table table, uint64_t id)
+struct bytes load_kv__row_key(struct client *c, enum kv_table table, uint64_t id)
 {
     struct key_enc k;
     struct bytes key = BYTES_EMPTY;
@@ -35,7 +27,8 @@ static struct bytes row_key(struct client *c, enum table table, uint64_t id)
     return key;
 }
 
-static void table_span(struct client *c, enum table table, struct bytes *start, struct bytes *end)
+void load_kv__table_span(struct client *c, enum kv_table table, struct bytes *start,
+                         struct bytes *end)
 {
     struct key_enc k;
 
@@ -45,7 +38,7 @@ static void table_span(struct client *c, enum table table, struct bytes *start, 
     INVARIANT(status_ok(key_prefix_end(&c->arena, *start, end)));
 }
 
-static struct status begin(struct client *c, bool read_only, bool implicit, struct txn **out)
+struct status load_kv__begin(struct client *c, bool read_only, bool implicit, struct txn **out)
 {
     const struct txn_options o = {
         .implicit = implicit,
@@ -53,11 +46,19 @@ static struct status begin(struct client *c, bool read_only, bool implicit, stru
         .deadline_ns = env_mono_ns(&c->node->env) + DEADLINE_NS,
     };
 
-    return txn_begin(node_kv(c->node->node), &c->arena, &o, out);
+    TRY(txn_begin(node_kv(c->node->node), &c->arena, &o, out));
+    c->session = *out;
+    return OK;
 }
 
-static struct status put_number(struct client *c, struct txn *t, struct bytes key, int64_t v,
-                                bool insert)
+struct status load_kv__commit(struct client *c, struct txn *t)
+{
+    c->session = NULL;
+    return txn_commit(t);
+}
+
+struct status load_kv__put_number(struct client *c, struct txn *t, struct bytes key, int64_t v,
+                                  bool insert)
 {
     uint8_t value[8];
 
@@ -67,8 +68,8 @@ static struct status put_number(struct client *c, struct txn *t, struct bytes ke
                   : txn_put(t, key, bytes_of(value, sizeof(value)));
 }
 
-static struct status get_number(struct client *c, struct txn *t, struct bytes key, bool *found,
-                                int64_t *out)
+struct status load_kv__get_number(struct client *c, struct txn *t, struct bytes key, bool *found,
+                                  int64_t *out)
 {
     struct bytes value;
 
@@ -87,117 +88,109 @@ static struct status do_read(struct client *c)
 {
     struct txn *t = NULL;
 
-    TRY(begin(c, true, true, &t));
-    TRY(get_number(c, t, row_key(c, TABLE_REGISTER, c->op.key), &c->op.found, &c->op.result));
-    return txn_commit(t);
+    TRY(load_kv__begin(c, true, true, &t));
+    TRY(load_kv__get_number(c, t, load_kv__row_key(c, TABLE_REGISTER, c->op.key), &c->op.found,
+                            &c->op.result));
+    return load_kv__commit(c, t);
 }
 
 static struct status do_write(struct client *c)
 {
     struct txn *t = NULL;
 
-    TRY(begin(c, false, true, &t));
-    TRY(put_number(c, t, row_key(c, TABLE_REGISTER, c->op.key), c->op.arg, false));
-    return txn_commit(t);
+    TRY(load_kv__begin(c, false, true, &t));
+    TRY(load_kv__put_number(c, t, load_kv__row_key(c, TABLE_REGISTER, c->op.key), c->op.arg,
+                            false));
+    return load_kv__commit(c, t);
 }
 
 /* *refused: it met another value, and nothing was written. */
 static struct status do_cas(struct client *c, bool *refused)
 {
-    const struct bytes key = row_key(c, TABLE_REGISTER, c->op.key);
+    const struct bytes key = load_kv__row_key(c, TABLE_REGISTER, c->op.key);
     struct txn *t = NULL;
 
-    TRY(begin(c, false, false, &t));
-    TRY(get_number(c, t, key, &c->op.found, &c->op.result));
+    TRY(load_kv__begin(c, false, false, &t));
+    TRY(load_kv__get_number(c, t, key, &c->op.found, &c->op.result));
     if (!c->op.found || c->op.result != c->op.expect) {
-        txn_rollback(t);
         c->op.result_known = true;
         *refused = true;
         return OK;
     }
-    TRY(put_number(c, t, key, c->op.arg, false));
-    return txn_commit(t);
+    TRY(load_kv__put_number(c, t, key, c->op.arg, false));
+    return load_kv__commit(c, t);
 }
 
 static struct status do_insert(struct client *c)
 {
     struct txn *t = NULL;
 
-    TRY(begin(c, false, true, &t));
-    TRY(put_number(c, t, row_key(c, TABLE_SET, c->op.key), (int64_t)c->op.key, true));
-    return txn_commit(t);
+    TRY(load_kv__begin(c, false, true, &t));
+    TRY(load_kv__put_number(c, t, load_kv__row_key(c, TABLE_SET, c->op.key), (int64_t)c->op.key,
+                            true));
+    return load_kv__commit(c, t);
 }
 
 static struct status do_add(struct client *c)
 {
-    const struct bytes key = row_key(c, TABLE_COUNTER, 0);
+    const struct bytes key = load_kv__row_key(c, TABLE_COUNTER, 0);
     struct txn *t = NULL;
     bool found = false;
     int64_t v = 0;
 
-    TRY(begin(c, false, false, &t));
-    TRY(get_number(c, t, key, &found, &v));
-    TRY(put_number(c, t, key, v + c->op.arg, false));
-    return txn_commit(t);
+    TRY(load_kv__begin(c, false, false, &t));
+    TRY(load_kv__get_number(c, t, key, &found, &v));
+    TRY(load_kv__put_number(c, t, key, v + c->op.arg, false));
+    return load_kv__commit(c, t);
 }
 
 static struct status do_count(struct client *c)
 {
     struct txn *t = NULL;
 
-    TRY(begin(c, true, true, &t));
-    TRY(get_number(c, t, row_key(c, TABLE_COUNTER, 0), &c->op.found, &c->op.result));
-    return txn_commit(t);
+    TRY(load_kv__begin(c, true, true, &t));
+    TRY(load_kv__get_number(c, t, load_kv__row_key(c, TABLE_COUNTER, 0), &c->op.found,
+                            &c->op.result));
+    return load_kv__commit(c, t);
 }
 
 static struct status do_transfer(struct client *c)
 {
-    const struct bytes from = row_key(c, TABLE_BANK, c->op.key);
-    const struct bytes to = row_key(c, TABLE_BANK, (uint64_t)c->op.expect);
+    const struct bytes from = load_kv__row_key(c, TABLE_BANK, c->op.key);
+    const struct bytes to = load_kv__row_key(c, TABLE_BANK, (uint64_t)c->op.expect);
     struct txn *t = NULL;
     bool found = false;
     int64_t a = 0;
     int64_t b = 0;
 
-    TRY(begin(c, false, false, &t));
-    TRY(get_number(c, t, from, &found, &a));
-    TRY(get_number(c, t, to, &found, &b));
-    TRY(put_number(c, t, from, a - c->op.arg, false));
-    TRY(put_number(c, t, to, b + c->op.arg, false));
-    return txn_commit(t);
+    TRY(load_kv__begin(c, false, false, &t));
+    TRY(load_kv__get_number(c, t, from, &found, &a));
+    TRY(load_kv__get_number(c, t, to, &found, &b));
+    TRY(load_kv__put_number(c, t, from, a - c->op.arg, false));
+    TRY(load_kv__put_number(c, t, to, b + c->op.arg, false));
+    return load_kv__commit(c, t);
 }
 
-static void add_element(struct op *o, uint64_t element)
-{
-    if ((o->elements_count & (o->elements_count - 1)) == 0) { /* A power of two, or none: full. */
-        const size_t cap = o->elements_count == 0 ? 1 : (size_t)o->elements_count * 2;
-
-        o->elements = realloc(o->elements, cap * sizeof(*o->elements));
-        INVARIANT(o->elements != NULL);
-    }
-    o->elements[o->elements_count++] = element;
-}
-
-static struct status scan_table(struct client *c, enum table table)
+static struct status scan_table(struct client *c, enum kv_table table)
 {
     struct txn_scan scan = {.rows_max = 100};
     struct txn *t = NULL;
 
-    TRY(begin(c, true, true, &t));
-    table_span(c, table, &scan.start, &scan.end);
+    TRY(load_kv__begin(c, true, true, &t));
+    load_kv__table_span(c, table, &scan.start, &scan.end);
     do {
         TRY(txn_scan(t, &scan, &c->arena));
         for (uint32_t i = 0; i < scan.rows_count; i++) {
             const int64_t v = (int64_t)be64_get(scan.rows[i].value.ptr);
 
             if (table == TABLE_SET) {
-                add_element(&c->op, (uint64_t)v);
+                load_push(&c->op.elements, &c->op.elements_count, (uint64_t)v);
             } else {
                 c->op.result += v;
             }
         }
     } while (scan.more);
-    return txn_commit(t);
+    return load_kv__commit(c, t);
 }
 
 static struct status dispatch(struct client *c, bool *refused)
@@ -221,6 +214,18 @@ static struct status dispatch(struct client *c, bool *refused)
         return do_transfer(c);
     case OP_BANK:
         return scan_table(c, TABLE_BANK);
+    case OP_APPEND:
+        return load_kv__append(c);
+    case OP_FORK_WRITE:
+        return load_kv__fork_write(c);
+    case OP_FORK_READ:
+        return load_kv__fork_read(c);
+    case OP_UNIQUE:
+        return load_kv__unique(c, refused);
+    case OP_UNIQUE_READ:
+        return load_kv__unique_read(c);
+    case OP_SKEW:
+        return load_kv__skew(c);
     case OP_SCHEMA: /* There are no tables. */
     case OP_KIND_COUNT:
         break;
@@ -231,7 +236,8 @@ static struct status dispatch(struct client *c, bool *refused)
 static bool writes(enum op_kind kind)
 {
     return kind == OP_WRITE || kind == OP_CAS || kind == OP_INSERT || kind == OP_ADD ||
-           kind == OP_TRANSFER;
+           kind == OP_TRANSFER || kind == OP_APPEND || kind == OP_FORK_WRITE || kind == OP_UNIQUE ||
+           kind == OP_SKEW;
 }
 
 /* What the codes mean is the contract of txn.h. */
@@ -272,6 +278,10 @@ static enum op_outcome kv_run(struct client *c)
     bool refused = false;
     const struct status st = dispatch(c, &refused);
 
+    if (c->session != NULL) {
+        txn_rollback(c->session);
+        c->session = NULL;
+    }
     return status_ok(st) && refused ? OP_REFUSED : outcome_of(c, st);
 }
 
@@ -279,17 +289,27 @@ static struct status setup(struct client *c)
 {
     struct txn *t = NULL;
 
-    TRY(begin(c, false, false, &t));
+    TRY(load_kv__begin(c, false, false, &t));
     for (uint64_t i = 0; i < LOAD_ACCOUNTS; i++) {
-        TRY(put_number(c, t, row_key(c, TABLE_BANK, i), LOAD_ACCOUNT_START, false));
+        TRY(load_kv__put_number(c, t, load_kv__row_key(c, TABLE_BANK, i), LOAD_ACCOUNT_START,
+                                false));
     }
-    TRY(put_number(c, t, row_key(c, TABLE_COUNTER, 0), 0, false));
-    return txn_commit(t);
+    for (uint64_t i = 0; i < 2 * (uint64_t)LOAD_PAIRS; i++) {
+        TRY(load_kv__put_number(c, t, load_kv__row_key(c, TABLE_SKEW, i), 1, false));
+    }
+    TRY(load_kv__put_number(c, t, load_kv__row_key(c, TABLE_COUNTER, 0), 0, false));
+    return load_kv__commit(c, t);
 }
 
 static enum op_outcome kv_setup(struct client *c)
 {
-    return status_ok(setup(c)) ? OP_OK : OP_FAILED;
+    const struct status st = setup(c);
+
+    if (c->session != NULL) {
+        txn_rollback(c->session);
+        c->session = NULL;
+    }
+    return status_ok(st) ? OP_OK : OP_FAILED;
 }
 
 const struct load_api load_kv = {.name = "kv", .setup = kv_setup, .run = kv_run};

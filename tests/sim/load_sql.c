@@ -6,6 +6,8 @@
  * COMMIT in several texts with time in between. The sink can take back what it was told, so that the
  * server's own retries run as well.
  */
+#include "tests/sim/load_sql.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,26 +15,8 @@
 
 #include "node/base/invariant.h"
 #include "node/runtime/fiber.h"
-#include "tests/sim/load.h"
 
 #define TEXT_MAX 512
-
-/* What a client was told. */
-struct answer {
-    struct row_sink sink;
-    uint32_t columns;
-    int64_t *values; /* Of all rows, one after the other; owned. */
-    uint32_t count;
-    uint32_t cap;
-    char tag[64]; /* Of the last statement. */
-    char sqlstate[6];
-    char message[160];
-};
-
-struct sql_client {
-    struct session *session;
-    struct answer answer;
-};
 
 /* ---- the sink ------------------------------------------------------------------------------------ */
 
@@ -120,9 +104,9 @@ static const struct row_sink sink_functions = {
 
 /* ---- statements ---------------------------------------------------------------------------------- */
 
-static struct sql_client *client_of(struct client *c)
+const struct answer *load_sql__answer(struct client *c)
 {
-    return c->session;
+    return &((struct sql_client *)c->session)->answer;
 }
 
 static bool open_session(struct client *c)
@@ -145,9 +129,9 @@ static bool open_session(struct client *c)
 }
 
 /* Runs a text; its answer replaces the one before. False: it failed, see the answer's SQLSTATE. */
-static bool query(struct client *c, const char *text)
+bool load_sql__query(struct client *c, const char *text)
 {
-    struct sql_client *sc = client_of(c);
+    struct sql_client *sc = c->session;
     struct answer *a = &sc->answer;
 
     a->count = 0;
@@ -164,9 +148,7 @@ static bool query(struct client *c, const char *text)
     return a->sqlstate[0] == '\0';
 }
 
-static bool queryf(struct client *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
-
-static bool queryf(struct client *c, const char *fmt, ...)
+bool load_sql__queryf(struct client *c, const char *fmt, ...)
 {
     char text[TEXT_MAX];
     va_list args;
@@ -174,21 +156,22 @@ static bool queryf(struct client *c, const char *fmt, ...)
     va_start(args, fmt);
     INVARIANT(vsnprintf(text, sizeof(text), fmt, args) < (int)sizeof(text));
     va_end(args);
-    return query(c, text);
+    return load_sql__query(c, text);
 }
 
 static bool writes(enum op_kind kind)
 {
     return kind == OP_WRITE || kind == OP_CAS || kind == OP_INSERT || kind == OP_ADD ||
-           kind == OP_TRANSFER || kind == OP_SCHEMA;
+           kind == OP_TRANSFER || kind == OP_SCHEMA || kind == OP_APPEND || kind == OP_FORK_WRITE ||
+           kind == OP_UNIQUE || kind == OP_SKEW;
 }
 
 /* Of the SQLSTATE that the client got last. 40003 is the only one that leaves a write in doubt; all
  * others say that nothing happened. */
-static enum op_outcome outcome_of(struct client *c)
+enum op_outcome load_sql__outcome_of(struct client *c)
 {
     struct sim_world *w = c->node->world;
-    const struct answer *a = &client_of(c)->answer;
+    const struct answer *a = load_sql__answer(c);
 
     if (a->sqlstate[0] == '\0') {
         return OP_OK;
@@ -218,10 +201,10 @@ static enum op_outcome outcome_of(struct client *c)
 
 static enum op_outcome do_read(struct client *c)
 {
-    const struct answer *a = &client_of(c)->answer;
+    const struct answer *a = load_sql__answer(c);
 
-    if (!queryf(c, "SELECT v FROM reg WHERE k = %" PRIu64, c->op.key)) {
-        return outcome_of(c);
+    if (!load_sql__queryf(c, "SELECT v FROM reg WHERE k = %" PRIu64, c->op.key)) {
+        return load_sql__outcome_of(c);
     }
     c->op.found = a->count > 0;
     c->op.result = a->count > 0 ? a->values[0] : 0;
@@ -233,20 +216,21 @@ static enum op_outcome do_read(struct client *c)
 
 static enum op_outcome do_write(struct client *c)
 {
-    (void)queryf(c,
-                 "INSERT INTO reg VALUES (%" PRIu64 ", %" PRId64
-                 ") ON CONFLICT (k) DO UPDATE SET v = excluded.v",
-                 c->op.key, c->op.arg);
-    return outcome_of(c);
+    (void)load_sql__queryf(c,
+                           "INSERT INTO reg VALUES (%" PRIu64 ", %" PRId64
+                           ") ON CONFLICT (k) DO UPDATE SET v = excluded.v",
+                           c->op.key, c->op.arg);
+    return load_sql__outcome_of(c);
 }
 
 static enum op_outcome do_cas(struct client *c)
 {
-    const struct answer *a = &client_of(c)->answer;
+    const struct answer *a = load_sql__answer(c);
 
-    if (!queryf(c, "UPDATE reg SET v = %" PRId64 " WHERE k = %" PRIu64 " AND v = %" PRId64,
-                c->op.arg, c->op.key, c->op.expect)) {
-        return outcome_of(c);
+    if (!load_sql__queryf(c,
+                          "UPDATE reg SET v = %" PRId64 " WHERE k = %" PRIu64 " AND v = %" PRId64,
+                          c->op.arg, c->op.key, c->op.expect)) {
+        return load_sql__outcome_of(c);
     }
     return strcmp(a->tag, "UPDATE 1") == 0 ? OP_OK : OP_REFUSED;
 }
@@ -255,13 +239,13 @@ static enum op_outcome do_insert(struct client *c)
 {
     const uint64_t padding = rng_below(&c->rng, c->node->world->params.padding_max);
 
-    if (!queryf(c, "INSERT INTO elements VALUES (%" PRIu64 ", repeat('x', %" PRIu64 "))", c->op.key,
-                padding) &&
-        !c->node->cut && strcmp(client_of(c)->answer.sqlstate, "23505") == 0) {
+    if (!load_sql__queryf(c, "INSERT INTO elements VALUES (%" PRIu64 ", repeat('x', %" PRIu64 "))",
+                          c->op.key, padding) &&
+        !c->node->cut && strcmp(load_sql__answer(c)->sqlstate, "23505") == 0) {
         sim_fail(c->node->world,
                  "set: element %" PRIu64 " is refused as existing at its first insert", c->op.key);
     }
-    return outcome_of(c);
+    return load_sql__outcome_of(c);
 }
 
 enum shape {
@@ -278,16 +262,16 @@ static bool transfer(struct client *c, enum shape shape, const char *take, const
     switch (shape) {
     case SHAPE_IMPLICIT:
         (void)snprintf(text, sizeof(text), "%s; %s", take, give);
-        return query(c, text);
+        return load_sql__query(c, text);
     case SHAPE_BLOCK:
         (void)snprintf(text, sizeof(text), "BEGIN; %s; %s; COMMIT", take, give);
-        return query(c, text);
+        return load_sql__query(c, text);
     case SHAPE_TALK:
-        if (!query(c, "BEGIN") || !query(c, take)) {
+        if (!load_sql__query(c, "BEGIN") || !load_sql__query(c, take)) {
             return false;
         }
         status_ignore(fiber_sleep(1 + rng_below(&c->rng, 20 * MS))); /* A client that thinks. */
-        return query(c, give) && query(c, "COMMIT");
+        return load_sql__query(c, give) && load_sql__query(c, "COMMIT");
     case SHAPE_COUNT:
         break;
     }
@@ -307,18 +291,18 @@ static enum op_outcome do_transfer(struct client *c)
                    "UPDATE accounts SET balance = balance + %" PRId64 " WHERE id = %" PRId64,
                    c->op.arg, c->op.expect);
     if (!transfer(c, (enum shape)rng_below(&c->rng, SHAPE_COUNT), take, give)) {
-        outcome = outcome_of(c);
-        (void)query(c, "ROLLBACK"); /* What was said before counts. */
+        outcome = load_sql__outcome_of(c);
+        (void)load_sql__query(c, "ROLLBACK"); /* What was said before counts. */
     }
     return outcome;
 }
 
 static enum op_outcome do_set_read(struct client *c)
 {
-    const struct answer *a = &client_of(c)->answer;
+    const struct answer *a = load_sql__answer(c);
 
-    if (!query(c, "SELECT id FROM elements")) {
-        return outcome_of(c);
+    if (!load_sql__query(c, "SELECT id FROM elements")) {
+        return load_sql__outcome_of(c);
     }
     c->op.elements = calloc((size_t)a->count + 1, sizeof(*c->op.elements));
     INVARIANT(c->op.elements != NULL);
@@ -331,10 +315,10 @@ static enum op_outcome do_set_read(struct client *c)
 
 static enum op_outcome do_bank(struct client *c)
 {
-    const struct answer *a = &client_of(c)->answer;
+    const struct answer *a = load_sql__answer(c);
 
-    if (!query(c, "SELECT id, balance FROM accounts")) {
-        return outcome_of(c);
+    if (!load_sql__query(c, "SELECT id, balance FROM accounts")) {
+        return load_sql__outcome_of(c);
     }
     for (uint32_t i = 1; i < a->count; i += 2) {
         c->op.result += a->values[i];
@@ -344,10 +328,10 @@ static enum op_outcome do_bank(struct client *c)
 
 static enum op_outcome do_count(struct client *c)
 {
-    const struct answer *a = &client_of(c)->answer;
+    const struct answer *a = load_sql__answer(c);
 
-    if (!query(c, "SELECT n FROM counter WHERE id = 0")) {
-        return outcome_of(c);
+    if (!load_sql__query(c, "SELECT n FROM counter WHERE id = 0")) {
+        return load_sql__outcome_of(c);
     }
     c->op.found = a->count == 1;
     c->op.result = a->count == 1 ? a->values[0] : -1;
@@ -356,9 +340,9 @@ static enum op_outcome do_count(struct client *c)
 
 /* ---- tables that come and go --------------------------------------------------------------------- */
 
-static bool is_state(struct client *c, const char *sqlstate)
+bool load_sql__is_state(struct client *c, const char *sqlstate)
 {
-    return strcmp(client_of(c)->answer.sqlstate, sqlstate) == 0;
+    return strcmp(load_sql__answer(c)->sqlstate, sqlstate) == 0;
 }
 
 static enum op_outcome create_table(struct client *c, struct load_table *t)
@@ -367,8 +351,8 @@ static enum op_outcome create_table(struct client *c, struct load_table *t)
 
     t->state = LOAD_TABLE_CHANGING;
     t->id = (uint64_t)c->op.arg;
-    (void)queryf(c, "CREATE TABLE t%" PRIu64 " (id int8 PRIMARY KEY, v int8)", t->id);
-    outcome = outcome_of(c);
+    (void)load_sql__queryf(c, "CREATE TABLE t%" PRIu64 " (id int8 PRIMARY KEY, v int8)", t->id);
+    outcome = load_sql__outcome_of(c);
     if (outcome == OP_OK && !c->node->cut) {
         t->state = LOAD_TABLE_THERE;
     } else if (outcome == OP_FAILED && !c->node->cut) {
@@ -382,8 +366,8 @@ static enum op_outcome drop_table(struct client *c, struct load_table *t)
     enum op_outcome outcome = OP_OK;
 
     t->state = LOAD_TABLE_CHANGING;
-    (void)queryf(c, "DROP TABLE t%" PRIu64, t->id);
-    outcome = outcome_of(c);
+    (void)load_sql__queryf(c, "DROP TABLE t%" PRIu64, t->id);
+    outcome = load_sql__outcome_of(c);
     if (outcome == OP_OK && !c->node->cut) {
         t->state = LOAD_TABLE_GONE;
     } else if (outcome == OP_FAILED && !c->node->cut) {
@@ -396,36 +380,37 @@ static enum op_outcome drop_table(struct client *c, struct load_table *t)
 static enum op_outcome use_table(struct client *c, struct load_table *t)
 {
     const uint64_t id = t->id;
-    bool ok = queryf(c, "INSERT INTO t%" PRIu64 " VALUES (%" PRId64 ", 7)", id, c->op.arg);
+    bool ok =
+        load_sql__queryf(c, "INSERT INTO t%" PRIu64 " VALUES (%" PRId64 ", 7)", id, c->op.arg);
 
     if (ok) {
-        ok = queryf(c, "SELECT v FROM t%" PRIu64 " WHERE id = %" PRId64, id, c->op.arg);
-        if (ok && !c->node->cut && client_of(c)->answer.count != 1) {
+        ok = load_sql__queryf(c, "SELECT v FROM t%" PRIu64 " WHERE id = %" PRId64, id, c->op.arg);
+        if (ok && !c->node->cut && load_sql__answer(c)->count != 1) {
             sim_fail(c->node->world,
                      "table t%" PRIu64 ": a row is not there right after its insert", id);
         }
     }
-    if (!ok && is_state(c, "42P01") && (t->id != id || t->state != LOAD_TABLE_THERE)) {
+    if (!ok && load_sql__is_state(c, "42P01") && (t->id != id || t->state != LOAD_TABLE_THERE)) {
         return OP_FAILED; /* It went meanwhile. */
     }
-    return outcome_of(c);
+    return load_sql__outcome_of(c);
 }
 
 static enum op_outcome miss_table(struct client *c, struct load_table *t)
 {
     const uint64_t id = t->id;
 
-    if (queryf(c, "SELECT v FROM t%" PRIu64 " WHERE id = 1", id) && !c->node->cut) {
+    if (load_sql__queryf(c, "SELECT v FROM t%" PRIu64 " WHERE id = 1", id) && !c->node->cut) {
         sim_fail(c->node->world, "table t%" PRIu64 " answers node %u after it was dropped", id,
                  c->node->index);
     }
-    if (is_state(c, "42P01")) {
+    if (load_sql__is_state(c, "42P01")) {
         if (t->id == id && t->state == LOAD_TABLE_GONE && rng_permille(&c->rng, 300)) {
             t->state = LOAD_TABLE_FREE;
         }
         return OP_OK;
     }
-    return outcome_of(c);
+    return load_sql__outcome_of(c);
 }
 
 static enum op_outcome do_schema(struct client *c)
@@ -462,8 +447,8 @@ static enum op_outcome sql_run(struct client *c)
     case OP_SET_READ:
         return do_set_read(c);
     case OP_ADD:
-        (void)queryf(c, "UPDATE counter SET n = n + %" PRId64 " WHERE id = 0", c->op.arg);
-        return outcome_of(c);
+        (void)load_sql__queryf(c, "UPDATE counter SET n = n + %" PRId64 " WHERE id = 0", c->op.arg);
+        return load_sql__outcome_of(c);
     case OP_COUNT:
         return do_count(c);
     case OP_TRANSFER:
@@ -472,6 +457,18 @@ static enum op_outcome sql_run(struct client *c)
         return do_bank(c);
     case OP_SCHEMA:
         return do_schema(c);
+    case OP_APPEND:
+        return load_sql__append(c);
+    case OP_FORK_WRITE:
+        return load_sql__fork_write(c);
+    case OP_FORK_READ:
+        return load_sql__fork_read(c);
+    case OP_UNIQUE:
+        return load_sql__unique(c);
+    case OP_UNIQUE_READ:
+        return load_sql__unique_read(c);
+    case OP_SKEW:
+        return load_sql__skew(c);
     case OP_KIND_COUNT:
         break;
     }
@@ -481,17 +478,21 @@ static enum op_outcome sql_run(struct client *c)
 
 static enum op_outcome sql_setup(struct client *c)
 {
-    bool ok = open_session(c) &&
-              query(c, "CREATE TABLE IF NOT EXISTS reg (k int8 PRIMARY KEY, v int8 NOT NULL)") &&
-              query(c, "CREATE TABLE IF NOT EXISTS elements (id int8 PRIMARY KEY, pad text)") &&
-              query(c, "CREATE TABLE IF NOT EXISTS counter (id int8 PRIMARY KEY, n int8)") &&
-              query(c, "CREATE TABLE IF NOT EXISTS accounts (id int8 PRIMARY KEY, balance int8)") &&
-              query(c, "INSERT INTO counter VALUES (0, 0) ON CONFLICT DO NOTHING");
+    bool ok =
+        open_session(c) &&
+        load_sql__query(c,
+                        "CREATE TABLE IF NOT EXISTS reg (k int8 PRIMARY KEY, v int8 NOT NULL)") &&
+        load_sql__query(c, "CREATE TABLE IF NOT EXISTS elements (id int8 PRIMARY KEY, pad text)") &&
+        load_sql__query(c, "CREATE TABLE IF NOT EXISTS counter (id int8 PRIMARY KEY, n int8)") &&
+        load_sql__query(
+            c, "CREATE TABLE IF NOT EXISTS accounts (id int8 PRIMARY KEY, balance int8)") &&
+        load_sql__query(c, "INSERT INTO counter VALUES (0, 0) ON CONFLICT DO NOTHING");
 
     for (uint32_t i = 0; ok && i < LOAD_ACCOUNTS; i++) {
-        ok = queryf(c, "INSERT INTO accounts VALUES (%u, %d) ON CONFLICT DO NOTHING", i,
-                    LOAD_ACCOUNT_START);
+        ok = load_sql__queryf(c, "INSERT INTO accounts VALUES (%u, %d) ON CONFLICT DO NOTHING", i,
+                              LOAD_ACCOUNT_START);
     }
+    ok = ok && load_sql__setup_txn(c);
     return ok ? OP_OK : OP_FAILED;
 }
 

@@ -170,8 +170,9 @@ static void draw_params(struct sim_world *w)
     w->nodes_count = w->o.nodes != 0 ? w->o.nodes : sizes[rng_below(r, ARRAY_COUNT(sizes))];
     w->params = (struct sim_params){
         .clients_per_node = (uint32_t)rng_between(r, 1, w->nodes_count > 5 ? 2 : 4),
-        .think_ns = sim_log_uniform(r, 20 * MS, 300 * MS),
+        .think_ns = sim_log_uniform(r, 10 * MS, 200 * MS),
         .keys = (uint32_t)rng_between(r, 3, 12),
+        .lists = (uint32_t)rng_between(r, 2, 6),
         .disk_write_ns = sim_log_uniform(r, 100000, 8 * MS),
         .latency_percent = (uint32_t)sim_log_uniform(r, 3, 120),
         .fault_gap_ns = sim_log_uniform(r, 300 * MS, 4 * SEC),

@@ -99,6 +99,7 @@ struct sim_params {
     uint32_t clients_per_node;
     uint64_t think_ns;        /* Mean pause of a client. */
     uint32_t keys;            /* Registers that are used at a time. */
+    uint32_t lists;           /* Likewise. */
     uint64_t disk_write_ns;   /* Typical time of a synced write. */
     uint32_t latency_percent; /* Of the network, 3..120. */
     uint64_t fault_gap_ns;    /* Mean. */

@@ -26,7 +26,7 @@ static struct op writes(uint64_t called, uint64_t returned, int64_t value)
 
 static enum linear_verdict judge(struct op *ops, size_t count)
 {
-    const struct op *list[OPS_MAX];
+    const struct op *list[OPS_MAX] = {NULL};
 
     for (size_t i = 0; i < count; i++) {
         list[i] = &ops[i];
@@ -123,7 +123,7 @@ TEST(linear, agrees_with_trying_all_orders)
     rng_seed(&r, 42);
     for (unsigned round = 0; round < 20000; round++) {
         struct op ops[OPS_MAX];
-        const struct op *list[OPS_MAX];
+        const struct op *list[OPS_MAX] = {NULL};
         const size_t count = 2 + rng_below(&r, OPS_MAX - 1);
         bool naive = false;
 
