@@ -30,6 +30,8 @@ enum command_kind {
     COMMAND_MERGE = 9,    /* ops, the new descriptor, and that of the range that goes. */
     COMMAND_CANCEL_MERGE = 10, /* ops, the same descriptor with a higher generation. */
     COMMAND_ADDRESSED = 11,    /* The index knows the descriptor of this generation. */
+    /* Maintenance, see maintain/. */
+    COMMAND_GC_THRESHOLD = 20, /* ops; start_ts: reads below fail from now on. */
     COMMAND_KIND_COUNT
 };
 

@@ -34,6 +34,7 @@ enum replica_life {
 
 struct replica;
 struct range_load;
+struct gc_protections;
 struct store_write;
 struct snapshot_in;
 
@@ -99,6 +100,8 @@ struct replica {
     struct list outgoing;    /* Peers with a snapshot under way, see snapshot.c. */
     bool changing;           /* A membership change or transfer is under way: one at a time. */
     struct range_load *load; /* NULL: nothing was served since the lease began. */
+    struct hts gc_threshold; /* Reads below fail. Ahead of what is applied, never behind. */
+    bool collecting;         /* store_gc() is under way. */
 
     /* Splits and merges; see change/. */
     bool held;                 /* Nothing is served until the change is decided. */
@@ -186,6 +189,7 @@ struct store {
     struct arena scratch; /* For one handler or hook; reset behind it. */
     struct engine_batch eval_batch;
     struct store_probe probe;
+    struct gc_protections *protections; /* NULL: never told. */
     struct store_stats stats;
     uint32_t snapshots_out;
     bool stopping;
@@ -400,6 +404,18 @@ NOYIELD void load__note(struct replica *r, const struct load_sample *x);
 NOYIELD struct store_range_load load__read(const struct replica *r);
 /* The lease begins or ends here. */
 NOYIELD void load__reset(struct replica *r);
+
+/* ---- maintain/gc.c ---- */
+/* Whoever has read the range at read_ts asks when done, without a yield in between: was all of it still
+ * there? Errors: STATUS_INVALID. */
+NOYIELD NODISCARD struct status gc__check_read(const struct replica *r, struct hts read_ts);
+/* The record of a range's threshold; zero: none. The right half of a split starts with that of the left, the
+ * union of a merge with the higher one. */
+NOYIELD NODISCARD struct status gc__put_threshold(struct engine_batch *b, range_id range,
+                                                  struct hts threshold);
+NOYIELD NODISCARD struct status gc__decode_threshold(struct bytes value, struct hts *out);
+NOYIELD NODISCARD struct status gc__load_threshold(struct replica *r, struct arena *arena);
+NOYIELD void gc__destroy(struct store *s);
 
 /* ---- replica/snapshot.c ---- */
 NOYIELD void snapshot__send(struct replica *r, replica_id peer);

@@ -861,6 +861,7 @@ void store_destroy(struct store *s)
         replica__destroy(value);
     }
     map_deinit(&s->replicas);
+    gc__destroy(s);
     liveness_destroy(s->liveness);
     tscache_destroy(s->tscache);
     engine_batch_deinit(&s->eval_batch);

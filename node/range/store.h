@@ -188,6 +188,43 @@ MAYYIELD NODISCARD struct status store_remove_replica(struct store *s, range_id 
 MAYYIELD NODISCARD struct status store_transfer_lease(struct store *s, range_id range,
                                                       store_id target, uint64_t deadline_ns);
 
+/* Somebody relies on what was there at `ts`, in [start, end). Borrowed. */
+struct store_protection {
+    struct bytes start;
+    struct bytes end;
+    struct hts ts;
+};
+
+#define STORE_PROTECTIONS_MAX 10000u
+
+/* What is protected, as it was known everywhere at as_of: replaces what was said before. Before the first
+ * call nothing is collected. Errors: STATUS_OVERLOADED, STATUS_MEMORY. */
+NOYIELD NODISCARD struct status store_set_protected(struct store *s, struct hts as_of,
+                                                    const struct store_protection *list,
+                                                    uint32_t count);
+/* Does a protection of `ts` that was committed at `created` hold on this range, which is led here?
+ * Errors: STATUS_NOT_LEADER; STATUS_UNAVAILABLE (not known here yet: ask again); STATUS_INVALID (too late:
+ * it is gone). */
+NOYIELD NODISCARD struct status store_protection_holds(struct store *s, range_id range,
+                                                       struct hts ts, struct hts created);
+
+struct store_gc_options {
+    uint64_t ttl_ns; /* Versions are kept this long after they were replaced. */
+};
+
+struct store_gc_result {
+    struct hts threshold; /* Reads below fail now; zero: none was set. */
+    uint64_t keys;
+    uint64_t versions;
+};
+
+/* Collects the garbage of a range that is led here. Ends early, with what was done in *out, on errors:
+ * STATUS_NOT_LEADER, STATUS_RANGE_NOT_FOUND, STATUS_RANGE_MISMATCH (it changed meanwhile),
+ * STATUS_OVERLOADED, STATUS_TIMEOUT, STATUS_WOULD_BLOCK (a change is under way). */
+MAYYIELD NODISCARD struct status store_gc(struct store *s, range_id range,
+                                          const struct store_gc_options *o, uint64_t deadline_ns,
+                                          struct store_gc_result *out);
+
 struct store_stats {
     uint64_t replicas;
     uint64_t leases;

@@ -58,6 +58,10 @@ static struct status apply_command(struct replica *r, const struct raft_entry *e
     case COMMAND_CANCEL_MERGE:
     case COMMAND_ADDRESSED:
         return FAIL(STATUS_CORRUPT, "splits and merges are not carried out yet");
+    case COMMAND_GC_THRESHOLD:
+        /* Before the write can be seen: see maintain/gc.c. */
+        r->gc_threshold = hts_max(r->gc_threshold, c.start_ts);
+        break;
     case COMMAND_WRITE:
     case COMMAND_NOOP:
     case COMMAND_KIND_COUNT:

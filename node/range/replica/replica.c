@@ -444,6 +444,7 @@ struct status replica__load(struct store *s, range_id range, struct bytes ident)
         }
 #endif
         r->submitted = r->applied;
+        TRY_OUT(gc__load_threshold(r, &arena));
         TRY_OUT(load_desc(r, start_key, &arena));
     }
     TRY_OUT(load_raft(r, &arena));

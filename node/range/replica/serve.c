@@ -338,7 +338,7 @@ MAYYIELD static struct status evaluate_reads(struct serve *s, struct eval *e)
             return check_serve(s, read_at(s)); /* Removed: there is nothing left to read. */
         }
     }
-    return st;
+    return status_ok(st) ? gc__check_read(s->r, s->read_ts) : st;
 }
 
 /* A read timestamp that we chose ourselves may still move. */
@@ -657,6 +657,7 @@ static struct status choose_intent_ts(struct serve *s, struct hts *ts_out)
 
     ts = hts_max(ts, hts_next(closed__assigned(s->r)));
     ts = hts_max(ts, hts_next(s->r->floor));
+    ts = hts_max(ts, hts_next(s->r->gc_threshold)); /* A tombstone that went may have been above. */
     for (uint32_t i = 0; i < s->b->count && !plant(s->r, STORE_PLANT_NO_TSCACHE); i++) {
         if (range_op_writes(s->b->requests[i].op)) {
             ts = hts_max(ts, hts_next(tscache_max(c, s->b->requests[i].key, t->id)));
@@ -817,6 +818,7 @@ MAYYIELD static struct status write_latched(struct serve *s, struct mvcc_conflic
         st = write_obstacle(s, &e, st, again);
         goto out;
     }
+    TRY_OUT(s->writes ? gc__check_read(s->r, s->read_ts) : OK);
     TRY_OUT(check_replay(s, &e));
     s->out->read_ts = s->read_ts;
     s->out->commit_ts = s->b->intents ? e.laid : e.commit_ts;

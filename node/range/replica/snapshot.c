@@ -285,6 +285,7 @@ struct snapshot_in {
     struct engine_batch staged;
     struct applied_state state; /* Among what was staged. */
     bool has_state;
+    struct hts gc_threshold; /* Likewise; zero: none. */
     bool complete; /* Offered to the core: until that has decided nothing else comes in. */
     struct rpc_reply_to reply; /* Of the last chunk, answered when installed. */
 };
@@ -367,6 +368,8 @@ static struct status stage_pair(struct replica *r, struct bytes key, struct byte
             return FAIL(STATUS_CORRUPT, "a snapshot of another index than it says");
         }
         in->has_state = true;
+    } else if (bytes_eq(key, key_range_record(mem, r->range, KEY_RANGE_GC_THRESHOLD))) {
+        TRY(gc__decode_threshold(value, &in->gc_threshold));
     }
     return engine_batch_put(&in->staged, ENGINE_CF_STATE, key, value);
 }
@@ -550,6 +553,7 @@ void snapshot__install(struct replica *r, const struct raft_ready *rd, struct st
     item->snapshot_reply = in->reply;
     w->sync = true;
     r->submitted = in->state;
+    r->gc_threshold = hts_max(r->gc_threshold, in->gc_threshold);
     r->truncated_index = rd->snapshot_index;
     r->truncated_term = rd->snapshot_term;
     r->log_bytes = 0;
