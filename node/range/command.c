@@ -100,6 +100,7 @@ struct status command_encode(const struct command *c, struct buf *out)
     TRY(buf_append_u8(out, (uint8_t)c->kind));
     TRY(hts_encode(c->start_ts, out));
     TRY(buf_append_varint(out, c->target.v));
+    TRY(hts_encode(c->closed_ts, out));
     TRY(stats_encode(&c->stats, out));
     TRY(buf_append_lp(out, c->desc));
     if (changes_ranges(c->kind)) {
@@ -117,6 +118,7 @@ struct status command_decode(struct bytes b, struct command *out)
     *out = (struct command){.kind = (enum command_kind)kind};
     out->start_ts = hts_decode(&r);
     out->target.v = (uint32_t)read_varint(&r);
+    out->closed_ts = hts_decode(&r);
     stats_decode(&r, &out->stats);
     out->desc = read_lp_bytes(&r);
     if (changes_ranges(out->kind)) {
@@ -139,6 +141,7 @@ struct status applied_state_encode(const struct applied_state *a, struct buf *ou
     TRY(buf_append_varint(out, a->lease_holder.v));
     TRY(hts_encode(a->lease_start_ts, out));
     TRY(buf_append_varint(out, a->lease_sequence));
+    TRY(hts_encode(a->closed_ts, out));
     TRY(stats_encode(&a->stats, out));
     TRY(buf_append_varint(out, a->generation));
     TRY(buf_append_u8(out, a->addressed ? 1 : 0));
@@ -164,6 +167,7 @@ struct status applied_state_decode(struct bytes b, struct applied_state *out)
     out->lease_holder.v = (uint32_t)read_varint(&r);
     out->lease_start_ts = hts_decode(&r);
     out->lease_sequence = read_varint(&r);
+    out->closed_ts = hts_decode(&r);
     stats_decode(&r, &out->stats);
     out->generation = read_varint(&r);
     out->addressed = read_u8(&r) != 0;

@@ -40,6 +40,7 @@ struct command {
     enum command_kind kind;
     struct hts start_ts;
     replica_id target;       /* Lease: holder, or whom it is handed to. */
+    struct hts closed_ts;    /* No later entry writes at or below. Zero: as before. */
     struct mvcc_stats stats; /* Deltas. */
     struct bytes desc;       /* CONF, SPLIT, MERGE, CANCEL_MERGE: encoded descriptor. */
     struct bytes ops;        /* Encoded engine changes. */
@@ -86,6 +87,7 @@ struct applied_state {
     replica_id lease_holder;
     struct hts lease_start_ts;
     uint64_t lease_sequence; /* Counts lease starts. */
+    struct hts closed_ts;    /* Of the entries so far. */
     struct mvcc_stats stats;
     uint64_t generation;  /* Of the descriptor. */
     bool addressed;       /* The index knows it; before that it does not change again. */

@@ -7,6 +7,8 @@
 #include "node/base/log.h"
 #include "node/base/map.h"
 #include "node/base/tree.h"
+#include "node/range/closed/closed.h"
+#include "node/range/closed/side.h"
 #include "node/range/command.h"
 #include "node/range/conflict/latch.h"
 #include "node/range/conflict/lock_table.h"
@@ -47,6 +49,7 @@ struct proposal {
     struct completion *waiter; /* NULL: nobody waits any more. */
     struct status *outcome;    /* Of the waiter. */
     bool answered;
+    struct closed_write write; /* While its timestamp is chosen and it is not appended. */
     bool latched;
     struct latch_guard guard;
     struct latch_point points[]; /* Then the keys' bytes. */
@@ -91,6 +94,7 @@ struct replica {
     bool lease_open;          /* The lease is held here; what follows belongs to it. */
     struct lock_table *locks; /* NULL: nobody has locked or waited yet. */
     struct hts floor;         /* Likewise: everything read before is below (lease start, merges). */
+    struct closed_ts closed;
     struct list proposals;
     uint32_t proposals_count;
     struct wait_queue progress; /* Woken whenever raft moved on. */
@@ -180,6 +184,7 @@ struct store {
     uint32_t writes_inflight;
     struct liveness *liveness;
     struct tscache *tscache;
+    struct side *side;      /* Closed timestamps of idle ranges. */
     struct hts quiet_until; /* No Raft before: own promises of the life before. */
     bool awake;
     struct shard_timer tick;
@@ -374,8 +379,19 @@ NOYIELD struct hts closed__assigned(const struct replica *r);
 /* A write's timestamp is chosen: nothing at or above it is closed until it is appended or given up. */
 NOYIELD void closed__track(struct replica *r, struct proposal *p, struct hts ts);
 NOYIELD void closed__untrack(struct replica *r, struct proposal *p);
-/* Up to when this replica can serve reads by itself. */
+/* Up to when this replica can serve reads by itself; or from a state that was read with the data. */
 NOYIELD struct hts closed__effective(const struct replica *r);
+NOYIELD struct hts closed__effective_at(const struct replica *r, const struct applied_state *a);
+/* What shall be closed now, as far as writes and leases allow. */
+NOYIELD struct hts closed__target(const struct store *s);
+/* The promise of an entry about to be appended in this term; its write is untracked. */
+NOYIELD struct hts closed__attach(struct replica *r, enum command_kind kind, uint64_t term);
+/* Entries have been applied. */
+NOYIELD void closed__applied(struct replica *r);
+/* The effective one may have risen. */
+NOYIELD void closed__tell(struct replica *r);
+/* The replica goes. */
+NOYIELD void closed__forget(struct replica *r);
 
 /* ---- replica/remote.c ---- */
 NOYIELD void range__on_batch(void *store, const struct rpc_message *m);

@@ -622,6 +622,7 @@ static bool store_hook(void *ctx)
     after_liveness(s);
     if (!store_silent(s) && !writer_behind(s)) {
         handle_dirty(s);
+        side__flush(s); /* Behind all changes of role. */
     }
     if (s->failed) {
         return false;
@@ -737,6 +738,8 @@ static void init_options(struct store *s, const struct store_options *o)
     s->o.election_ticks = o->election_ticks == 0 ? 10 : o->election_ticks;
     s->o.election_jitter_ticks = o->election_jitter_ticks == 0 ? 10 : o->election_jitter_ticks;
     s->o.log_bytes_max = o->log_bytes_max == 0 ? (uint64_t)16 << 20 : o->log_bytes_max;
+    s->o.closed_lag_ns = o->closed_lag_ns == 0 ? 3000000000u : o->closed_lag_ns;
+    s->o.side_interval_ns = o->side_interval_ns == 0 ? 200000000u : o->side_interval_ns;
     s->shard = o->shard;
     s->engine = o->engine;
     s->hlc = o->hlc;
@@ -751,6 +754,7 @@ static void set_handlers(struct store *s, struct store *ctx)
     rpc_set_handler(rpc, RPC_TYPE_RAFT, ctx == NULL ? NULL : outbox__on_raft, ctx);
     rpc_set_handler(rpc, RPC_TYPE_SNAPSHOT, ctx == NULL ? NULL : snapshot__on_chunk, ctx);
     rpc_set_handler(rpc, RPC_TYPE_BATCH, ctx == NULL ? NULL : range__on_batch, ctx);
+    rpc_set_handler(rpc, RPC_TYPE_CLOSED, ctx == NULL ? NULL : side__on_message, ctx);
     shard_set_slot(s->shard, SHARD_SLOT_STORE, ctx);
 }
 
@@ -782,6 +786,7 @@ struct status store_create(const struct store_options *o, struct arena *msg_aren
     s->tick.fn = store_tick;
     TRY_OUT(tscache_create(&(struct tscache_options){0}, &s->tscache));
     TRY_OUT(load_liveness(s));
+    TRY_OUT(side__create(s, &s->side));
     TRY_OUT(load_replicas(s));
     TRY_OUT(shard_add_hook(s->shard, store_hook, s));
     set_handlers(s, s);
@@ -803,6 +808,7 @@ void store_stop(struct store *s)
 
     s->stopping = true;
     shard_timer_disarm(s->shard, &s->tick);
+    side__stop(s->side);
     while (map_next(&s->replicas, &pos, &key, &value)) {
         struct replica *r = value;
 
@@ -862,6 +868,7 @@ void store_destroy(struct store *s)
     }
     map_deinit(&s->replicas);
     gc__destroy(s);
+    side__destroy(s->side);
     liveness_destroy(s->liveness);
     tscache_destroy(s->tscache);
     engine_batch_deinit(&s->eval_batch);
@@ -902,6 +909,7 @@ static void fill_info(struct replica *r, struct arena *arena, struct store_range
         .frozen = r->applied.freeze.index != 0,
         .stats = r->applied.stats,
         .load = load__read(r),
+        .closed_ts = closed__effective(r),
     };
     if (!status_ok(range_desc_dup(arena, &r->desc, &out->desc))) {
         out->desc = (struct range_desc){.id = r->range};

@@ -54,7 +54,9 @@ struct store_options {
     uint32_t plants;                /* STORE_PLANT_*, builds with DSQL_PLANTS. */
     uint32_t raft_plants;
     uint32_t liveness_plants;
-    uint64_t log_bytes_max; /* Log kept for slow followers; 0: 16 MiB. */
+    uint64_t log_bytes_max;    /* Log kept for slow followers; 0: 16 MiB. */
+    uint64_t closed_lag_ns;    /* Reads that much in the past need no leaseholder; 0: 3 s. */
+    uint64_t side_interval_ns; /* How often idle ranges are closed; 0: 200 ms. */
     /* A write failed or acked data is lost: this process must stop at once. Never returns control to
      * the store's logic; the default aborts. */
     void (*on_fatal)(void *ctx, struct status why);
@@ -253,5 +255,8 @@ struct store_probe {
     void (*applied)(void *ctx, store_id s, range_id r, uint64_t index, uint64_t term,
                     struct bytes command);
     void (*voted)(void *ctx, store_id s, range_id r, uint64_t term, replica_id vote);
+    /* This replica may serve reads up to ts from now on. No command that applies later, anywhere, writes
+     * a new value (resolving an intent that stands there already is none) at or below it. */
+    void (*closed)(void *ctx, store_id s, range_id r, struct hts ts);
 };
 NOYIELD void store_set_probe(struct store *s, const struct store_probe *probe);

@@ -67,6 +67,9 @@ void lease__role_changed(struct replica *r)
     const struct raft_state rs = raft_get_state(r->raft);
 
     change__look_at_hold(r);
+    if (rs.role != RAFT_LEADER || r->serving_term != rs.term) {
+        side__leave(r);
+    }
     if (rs.role != RAFT_LEADER) {
         if (list_empty(&r->ask_link)) {
             gone__heard(r); /* Followers wonder whether they still belong. */
@@ -168,6 +171,7 @@ MAYYIELD static struct status transfer(struct replica *r, replica_id target, uin
 
     replica__refresh_view(r);
     TRY(raft_transfer_begin(r->raft, target)); /* From here on lease__check() refuses. */
+    side__leave(r); /* Nor may anything be closed: the next lease may start at any time. */
     TRY_OUT(wait_drained(r, deadline_ns));
     c.start_ts = hclock_hts(hlc_now(r->store->hlc));
     TRY_OUT(proposal__append(r, &c, RAFT_ENTRY_NORMAL, term, NULL));

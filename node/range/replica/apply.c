@@ -28,6 +28,21 @@ static void note_lease(struct applied_state *a, const struct raft_entry *e, cons
     }
 }
 
+/* Promises never fall along the log: somebody may have read by the earlier one. */
+static struct status note_closed(struct replica *r, const struct command *c)
+{
+    bool fell = !hts_is_zero(c->closed_ts) && hts_less(c->closed_ts, r->submitted.closed_ts);
+
+#ifdef DSQL_PLANTS
+    fell = fell && (r->store->o.plants & STORE_PLANT_REORDER_APPLY) == 0;
+#endif
+    if (fell) {
+        return FAIL(STATUS_CORRUPT, "closed timestamps fall along the log");
+    }
+    r->submitted.closed_ts = hts_max(r->submitted.closed_ts, c->closed_ts);
+    return OK;
+}
+
 static struct status apply_command(struct replica *r, const struct raft_entry *e,
                                    struct store_write *w, struct write_item *item)
 {
@@ -41,6 +56,7 @@ static struct status apply_command(struct replica *r, const struct raft_entry *e
         TRY(engine_batch_append(&w->batch, c.ops, true));
     }
     mvcc_stats_add(&r->submitted.stats, &c.stats);
+    TRY(note_closed(r, &c));
     switch (c.kind) {
     case COMMAND_LEASE_START:
     case COMMAND_LEASE_REVOKE:

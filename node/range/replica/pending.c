@@ -1,5 +1,5 @@
 /*
- * pending.c -- parts of this folder that are being built: waiting for locks, pushes, closed timestamps.
+ * pending.c -- parts of this folder that are being built: waiting for locks, pushes.
  *
  * Each goes with the file that brings the real one. Until then whoever meets a lock tries again after a
  * pause, and pushes are refused.
@@ -51,23 +51,4 @@ struct status wait__blocked(struct replica *r, const struct range_batch *b, stru
     UNUSED(want);
     UNUSED(deadline_ns);
     return fiber_sleep(RETRY_NS);
-}
-
-struct hts closed__assigned(const struct replica *r)
-{
-    UNUSED(r);
-    return HTS_ZERO;
-}
-
-void closed__track(struct replica *r, struct proposal *p, struct hts ts)
-{
-    UNUSED(r);
-    UNUSED(p);
-    UNUSED(ts);
-}
-
-void closed__untrack(struct replica *r, struct proposal *p)
-{
-    UNUSED(r);
-    UNUSED(p);
 }

@@ -39,12 +39,16 @@ struct proposal *proposal__create(const struct bytes *keys, uint32_t count)
 
 void proposal__free(struct proposal *p)
 {
+    if (p != NULL) {
+        closed_untrack(&p->write);
+    }
     free(p);
 }
 
 struct status proposal__append(struct replica *r, const struct command *c,
                                enum raft_entry_kind kind, uint64_t term, struct proposal *p)
 {
+    struct command promising = *c;
     struct raft_entry e = {.kind = kind};
     struct buf bytes = {.limit = RANGE_COMMAND_MAX + 65536};
     struct status st = OK;
@@ -55,7 +59,11 @@ struct status proposal__append(struct replica *r, const struct command *c,
     if (p != NULL && change__held(r)) {
         return FAIL(STATUS_WOULD_BLOCK, "a change of the range came in between");
     }
-    TRY_OUT(command_encode(c, &bytes));
+    if (p != NULL) {
+        closed__untrack(r, p); /* A promise binds later entries only. */
+    }
+    promising.closed_ts = closed__attach(r, c->kind, term);
+    TRY_OUT(command_encode(&promising, &bytes));
     e.payload = blob_copy(buf_bytes(&bytes));
     if (e.payload == NULL) {
         TRY_OUT(FAIL(STATUS_MEMORY, "out of memory"));

@@ -197,6 +197,7 @@ static struct replica *replica_alloc(struct store *s, range_id range, replica_id
     list_init(&r->grave_link);
     list_init(&r->proposals);
     list_init(&r->outgoing);
+    closed_init(&r->closed);
     latches_init(&r->latches);
     wait_queue_init(&r->progress);
     wait_queue_init(&r->serving);
@@ -479,6 +480,7 @@ void replica__destroy(struct replica *r)
         return;
     }
     apply__fail_proposals(r, FAIL(STATUS_AMBIGUOUS, "the replica was removed"));
+    closed__forget(r);
     snapshot__drop(r);
     list_remove(&r->awake_link);
     list_remove(&r->ask_link);
@@ -568,6 +570,7 @@ void replica__remove(struct replica *r)
     w->sync = true;
     LOG_INFO("replica.removed", U64("range", r->range.v), U64("replica", r->id.v));
     store__leave(r);
+    closed__forget(r);
     r->life = REPLICA_REMOVED;
     /* Lives at least until the tombstone is durable: a message of now must not bring it back. */
     (void)store__add_item(w, r);
@@ -755,6 +758,7 @@ static void applied_done(struct replica *r, struct write_item *item)
     }
     if (item->snapshot) {
         r->life = REPLICA_INIT;
+        side__attach(r);
         apply__fail_proposals(r, FAIL(STATUS_AMBIGUOUS, "the replica was replaced by a snapshot"));
         rpc_reply(r->store->o.rpc, &item->snapshot_reply, OK, NULL, 0);
     } else {
@@ -768,6 +772,7 @@ static void applied_done(struct replica *r, struct write_item *item)
         }
         r->lease_start_ts = item->lease_ts;
     }
+    closed__applied(r);
     apply__resolve_proposals(r, item->state.index);
     change__look_at_hold(r);
     raft_cache_release(r->raft, item->state.index);

@@ -173,6 +173,9 @@ static void start_node(struct cluster *c, struct cluster_node *n)
                               .on_fatal = on_fatal,
                               .node_of_store = node_of_store,
                               .log_bytes_max = c->log_bytes_max,
+                              .closed_lag_ns = c->closed_lag_ms * 1000000u,
+                              .side_interval_ns = c->side_interval_ms * 1000000u,
+                              .plants = c->plants,
                               .ctx = n};
     const struct rpc_transport transport = {.ctx = n,
                                             .send = transport_send,
@@ -203,9 +206,24 @@ static void start_node(struct cluster *c, struct cluster_node *n)
     shard_leave(n->shard);
 }
 
+bool cluster_drop_closed(void *ctx, const struct cluster_frame *f)
+{
+    UNUSED(ctx);
+    return f->type != RPC_TYPE_CLOSED;
+}
+
 void cluster_start(struct cluster *c, uint32_t count)
 {
-    *c = (struct cluster){.world = fake_world_create(), .count = count};
+    cluster_start_with(c, count, (struct cluster_options){0});
+}
+
+void cluster_start_with(struct cluster *c, uint32_t count, struct cluster_options o)
+{
+    *c = (struct cluster){.world = fake_world_create(),
+                          .count = count,
+                          .closed_lag_ms = o.closed_lag_ms,
+                          .side_interval_ms = o.side_interval_ms,
+                          .plants = o.plants};
     list_init(&c->frames);
     rng_seed(&c->rng, 1);
     for (uint32_t i = 0; i < count; i++) {

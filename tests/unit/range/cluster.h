@@ -51,10 +51,23 @@ struct cluster {
     bool (*filter)(void *ctx, const struct cluster_frame *f);
     void *filter_ctx;
     uint64_t log_bytes_max; /* Of stores that start from now on. */
+    uint64_t closed_lag_ms; /* Likewise. */
+    uint64_t side_interval_ms;
+    uint32_t plants;
+};
+
+/* Zeros: as of the store. */
+struct cluster_options {
+    uint64_t closed_lag_ms;
+    uint64_t side_interval_ms;
+    uint32_t plants;
 };
 
 /* Node 1 holds the first range. */
 void cluster_start(struct cluster *c, uint32_t count);
+void cluster_start_with(struct cluster *c, uint32_t count, struct cluster_options o);
+/* A filter: closed timestamps of idle ranges are lost. */
+bool cluster_drop_closed(void *ctx, const struct cluster_frame *f);
 void cluster_stop(struct cluster *c);
 /* Time passes; frames are delivered in between. */
 void cluster_run_ms(struct cluster *c, uint64_t ms);

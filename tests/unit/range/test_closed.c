@@ -1,0 +1,313 @@
+/* Promises about the past: in the log and aside, over restarts and leases; and who reads by them. */
+#include <stdlib.h>
+
+#include "node/base/invariant.h"
+#include "node/range/internal.h"
+#include "tests/unit/range/cluster.h"
+
+#define KEY "\x88k\x88"
+
+/* ---- the tracker -------------------------------------------------------------------------------- */
+
+/* A write that is not appended yet holds the promise just below itself. */
+TEST(closed, is_held_back_by_a_write_under_evaluation)
+{
+    struct closed_ts c;
+    struct closed_write a = {0};
+    struct closed_write b = {0};
+
+    closed_init(&c);
+    EXPECT_HTS_EQ(HTS_MAX, closed_low(&c));
+    closed_track(&c, &a, hts_ms(6500));
+    closed_track(&c, &b, hts_ms(6500)); /* Another one of the same time. */
+    EXPECT_HTS_EQ(hts_prev(hts_ms(6500)), closed_assign(&c, hts_ms(7000), hts_ms(9000)));
+    closed_untrack(&a);
+    EXPECT_HTS_EQ(hts_prev(hts_ms(6500)), closed_assign(&c, hts_ms(7000), hts_ms(9000)));
+    closed_untrack(&b);
+    closed_untrack(&b); /* Twice is harmless. */
+    EXPECT_HTS_EQ(hts_ms(7000), closed_assign(&c, hts_ms(7000), hts_ms(9000)));
+}
+
+/* A write may be moved up; the promise follows. */
+TEST(closed, follows_a_write_that_moves)
+{
+    struct closed_ts c;
+    struct closed_write a = {0};
+
+    closed_init(&c);
+    closed_track(&c, &a, hts_ms(10));
+    closed_track(&c, &a, hts_ms(20));
+    EXPECT_HTS_EQ(hts_ms(20), closed_low(&c));
+    EXPECT_HTS_EQ(hts_prev(hts_ms(20)), closed_assign(&c, hts_ms(30), hts_ms(90)));
+    closed_untrack(&a);
+    EXPECT_EQ(0, c.writes.count);
+}
+
+/* Whoever is elected next starts at LSU: nothing at or above it is ours to promise. */
+TEST(closed, stays_below_what_the_voters_have_promised)
+{
+    struct closed_ts c;
+
+    closed_init(&c);
+    EXPECT_HTS_EQ(hts_prev(hts_ms(50)), closed_assign(&c, hts_ms(70), hts_ms(50)));
+    EXPECT_HTS_EQ(hts_prev(hts_ms(50)), closed_assign(&c, hts_ms(70), HTS_ZERO)); /* Never falls. */
+    EXPECT_HTS_EQ(hts_prev(hts_ms(50)), closed_assign(&c, hts_ms(10), hts_ms(90)));
+}
+
+/* Against a plain list: a promise never passes a tracked write, and never falls. */
+TEST(closed, never_passes_a_write)
+{
+    struct closed_ts c;
+    struct closed_write w[40];
+    struct hts before = HTS_ZERO;
+    struct rng rng;
+
+    memset(w, 0, sizeof(w));
+    rng_seed(&rng, 3);
+    closed_init(&c);
+    for (uint64_t now = 1000; now < 9000; now++) {
+        struct closed_write *x = &w[rng_below(&rng, ARRAY_COUNT(w))];
+        struct hts low = HTS_MAX;
+        struct hts promise;
+
+        if (x->in != NULL && rng_permille(&rng, 700)) {
+            closed_untrack(x);
+        } else {
+            closed_track(&c, x, hts_max(hts_next(c.assigned), hts_ms(now - rng_below(&rng, 500))));
+        }
+        for (size_t i = 0; i < ARRAY_COUNT(w); i++) {
+            low = w[i].in != NULL ? hts_min(low, w[i].ts) : low;
+        }
+        EXPECT_HTS_EQ(low, closed_low(&c));
+        promise = closed_assign(&c, hts_ms(now - 300), HTS_MAX);
+        EXPECT_TRUE(hts_less(promise, low));
+        EXPECT_TRUE(hts_less_eq(before, promise));
+        before = promise;
+    }
+}
+
+/* ---- stores ------------------------------------------------------------------------------------- */
+
+static void start(struct cluster *c)
+{
+    cluster_start_with(c, 3,
+                       (struct cluster_options){.closed_lag_ms = 300, .side_interval_ms = 50});
+    INVARIANT(cluster_put(c, 0, KEY, "v1") == STATUS_OK);
+    INVARIANT(cluster_add_voter(c, 0, 1) == STATUS_OK);
+    INVARIANT(cluster_add_voter(c, 0, 2) == STATUS_OK);
+    cluster_run_ms(c, 500);
+}
+
+static struct replica *replica_of(struct cluster *c, uint32_t i)
+{
+    return store__find(c->nodes[i].store, (range_id){RANGE_FIRST_ID});
+}
+
+static struct hts closed_of(struct cluster *c, uint32_t i)
+{
+    return closed__effective(replica_of(c, i));
+}
+
+static struct hts now_of(struct cluster *c, uint32_t i)
+{
+    return hclock_hts(hlc_now(&c->nodes[i].hlc));
+}
+
+/* How far node i's replica is behind its clock. */
+static uint64_t behind_ms(struct cluster *c, uint32_t i)
+{
+    return (now_of(c, i).wall - closed_of(c, i).wall) / 1000000;
+}
+
+/* Idle: nothing of Raft moves, and yet all replicas follow the clock. */
+TEST(closed, advances_on_idle_ranges_without_waking_them)
+{
+    struct cluster c;
+    uint64_t index = 0;
+
+    start(&c);
+    cluster_run_ms(&c, 6000);
+    index = replica_of(&c, 0)->applied.index;
+    for (int i = 0; i < 40; i++) {
+        cluster_run_ms(&c, 100);
+        for (uint32_t n = 0; n < 3; n++) {
+            EXPECT_TRUE(behind_ms(&c, n) <= 300 + 50 + 10);
+            EXPECT_TRUE(behind_ms(&c, n) >= 300);
+            EXPECT_TRUE(list_empty(&replica_of(&c, n)->awake_link));
+        }
+    }
+    EXPECT_EQ(index, replica_of(&c, 0)->applied.index);
+    cluster_stop(&c);
+}
+
+/* Busy: the log carries it. */
+TEST(closed, advances_with_writes)
+{
+    struct cluster c;
+
+    start(&c);
+    c.filter = cluster_drop_closed;
+    for (int i = 0; i < 30; i++) {
+        EXPECT_EQ(STATUS_OK, cluster_put(&c, 0, KEY, "v2"));
+        cluster_run_ms(&c, 30);
+    }
+    EXPECT_TRUE(behind_ms(&c, 1) <= 450);
+    EXPECT_HTS_EQ(replica_of(&c, 1)->applied.closed_ts, closed_of(&c, 1));
+    EXPECT_HTS_EQ(replica_of(&c, 0)->applied.closed_ts, replica_of(&c, 2)->applied.closed_ts);
+    cluster_stop(&c);
+}
+
+/* A message that is lost may have taken a range out: nothing moves before all has been repeated. */
+TEST(closed, a_gap_stops_a_stream_until_it_is_repeated)
+{
+    struct cluster c;
+    struct hts before;
+    struct side_stats stats;
+
+    start(&c);
+    c.filter = cluster_drop_closed;
+    cluster_run_ms(&c, 60);
+    before = closed_of(&c, 1);
+    cluster_run_ms(&c, 1000);
+    EXPECT_HTS_EQ(before, closed_of(&c, 1));
+    c.filter = NULL;
+    cluster_run_ms(&c, 200);
+    EXPECT_TRUE(behind_ms(&c, 1) <= 360);
+    side__get_stats(c.nodes[1].store, &stats);
+    EXPECT_TRUE(stats.gaps > 0);
+    cluster_stop(&c);
+}
+
+/* While a write is on its way nothing is closed at or above it, by nobody. */
+TEST(closed, waits_for_a_write_on_its_way)
+{
+    struct cluster c;
+    struct proposal *p = NULL;
+    struct hts ts;
+
+    start(&c);
+    p = proposal__create(NULL, 0);
+    ts = hts_next(closed__assigned(replica_of(&c, 0)));
+    closed__track(replica_of(&c, 0), p, ts);
+    cluster_run_ms(&c, 1000);
+    for (uint32_t n = 0; n < 3; n++) {
+        EXPECT_TRUE(hts_less(closed_of(&c, n), ts));
+    }
+    EXPECT_EQ(STATUS_OK, cluster_put(&c, 0, KEY, "v2"));
+    cluster_run_ms(&c, 100);
+    EXPECT_HTS_EQ(hts_prev(ts), closed_of(&c, 1));
+    proposal__free(p); /* Given up. */
+    cluster_run_ms(&c, 200);
+    EXPECT_TRUE(behind_ms(&c, 1) <= 360);
+    cluster_stop(&c);
+}
+
+/* What was promised stands after a restart of everybody, as far as the log has it. */
+TEST(closed, survives_restarts_in_the_log)
+{
+    struct cluster c;
+    struct hts logged;
+
+    start(&c);
+    EXPECT_EQ(STATUS_OK, cluster_put(&c, 0, KEY, "v2"));
+    cluster_run_ms(&c, 100);
+    logged = replica_of(&c, 1)->applied.closed_ts;
+    EXPECT_FALSE(hts_is_zero(logged));
+    for (uint32_t i = 0; i < 3; i++) {
+        cluster_crash(&c, i, 1000);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        cluster_restart(&c, i);
+    }
+    EXPECT_HTS_EQ(logged, closed_of(&c, 1));
+    cluster_run_ms(&c, 8000);
+    EXPECT_TRUE(cluster_leaseholder(&c) >= 0);
+    for (uint32_t n = 0; n < 3; n++) {
+        EXPECT_TRUE(behind_ms(&c, n) <= 360);
+    }
+    cluster_stop(&c);
+}
+
+/* Never falls, whoever leads; and a new leader goes on soon. */
+TEST(closed, goes_on_over_leases)
+{
+    struct cluster c;
+    struct hts before[3] = {{0}};
+
+    start(&c);
+    for (uint32_t round = 0; round < 6; round++) {
+        const int at = cluster_wait_leaseholder(&c);
+        const uint32_t to = ((uint32_t)at + 1) % 3;
+
+        EXPECT_TRUE(at >= 0);
+        (void)cluster_put(&c, (uint32_t)at, KEY, "v");
+        EXPECT_EQ(STATUS_OK, cluster_transfer(&c, (uint32_t)at, to));
+        for (int i = 0; i < 20; i++) {
+            cluster_run_ms(&c, 30);
+            for (uint32_t n = 0; n < 3; n++) {
+                EXPECT_TRUE(hts_less_eq(before[n], closed_of(&c, n)));
+                before[n] = closed_of(&c, n);
+            }
+        }
+        EXPECT_TRUE(behind_ms(&c, (uint32_t)at) <= 400);
+    }
+    EXPECT_EQ(0, fake_world_errors_logged(c.world));
+    cluster_stop(&c);
+}
+
+/* A follower that was away hears everything again; one that never had the range learns of it. */
+TEST(closed, a_follower_that_returns_is_told_everything)
+{
+    struct cluster c;
+
+    start(&c);
+    cluster_crash(&c, 2, 1000);
+    cluster_run_ms(&c, 3000);
+    cluster_restart(&c, 2);
+    cluster_run_ms(&c, 8000);
+    EXPECT_TRUE(behind_ms(&c, 2) <= 360);
+    EXPECT_EQ(STATUS_OK, cluster_remove(&c, 0, 1));
+    cluster_run_ms(&c, 1000);
+    EXPECT_EQ(STATUS_OK, cluster_add_voter(&c, 0, 1));
+    cluster_run_ms(&c, 1000);
+    EXPECT_TRUE(behind_ms(&c, 1) <= 360);
+    cluster_stop(&c);
+}
+
+/* The probe sees rising timestamps of every replica, and no write that applies at or below one. */
+struct watcher {
+    struct hts closed[4];
+    bool fell;
+    uint32_t calls;
+};
+
+static void on_closed(void *ctx, store_id s, range_id r, struct hts ts)
+{
+    struct watcher *w = ctx;
+
+    w->fell = w->fell || (r.v == RANGE_FIRST_ID && !hts_less(w->closed[s.v], ts));
+    w->closed[s.v] = ts;
+    w->calls++;
+}
+
+TEST(closed, is_shown_to_the_probe)
+{
+    struct cluster c;
+    struct watcher w = {0};
+    const struct store_probe probe = {.ctx = &w, .closed = on_closed};
+
+    start(&c);
+    for (uint32_t i = 0; i < 3; i++) {
+        store_set_probe(c.nodes[i].store, &probe);
+    }
+    for (int i = 0; i < 10; i++) {
+        EXPECT_EQ(STATUS_OK, cluster_put(&c, 0, KEY, "v2"));
+        cluster_run_ms(&c, 200);
+    }
+    EXPECT_FALSE(w.fell);
+    EXPECT_TRUE(w.calls > 60);
+    for (uint32_t n = 0; n < 3; n++) {
+        EXPECT_HTS_EQ(w.closed[n + 1], closed_of(&c, n));
+    }
+    cluster_stop(&c);
+}
