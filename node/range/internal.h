@@ -221,6 +221,13 @@ NOYIELD struct replica *store__find_key(struct store *s, struct bytes key);
 NOYIELD struct replica *store__right_of(const struct replica *r);
 NOYIELD struct replica *store__left_of(const struct replica *r);
 
+/* The applied state as `snap` has it: the engine may be ahead of the replica, whose last write has ended
+ * on the writer's thread and is not known here yet. Errors: STATUS_NOT_FOUND, STATUS_WOULD_BLOCK. */
+NOYIELD NODISCARD struct status store__read_applied(struct engine *e,
+                                                    const struct engine_snap *snap,
+                                                    enum engine_tier tier, range_id range,
+                                                    struct applied_state *out);
+
 /* ---- outbox.c ---- */
 NOYIELD void outbox__init(struct outbox *o);
 NOYIELD void outbox__clear(struct outbox *o);
@@ -379,9 +386,8 @@ NOYIELD struct hts closed__assigned(const struct replica *r);
 /* A write's timestamp is chosen: nothing at or above it is closed until it is appended or given up. */
 NOYIELD void closed__track(struct replica *r, struct proposal *p, struct hts ts);
 NOYIELD void closed__untrack(struct replica *r, struct proposal *p);
-/* Up to when this replica can serve reads by itself; or from a state that was read with the data. */
+/* Up to when this replica can serve reads by itself, from what has applied. */
 NOYIELD struct hts closed__effective(const struct replica *r);
-NOYIELD struct hts closed__effective_at(const struct replica *r, const struct applied_state *a);
 /* What shall be closed now, as far as writes and leases allow. */
 NOYIELD struct hts closed__target(const struct store *s);
 /* The promise of an entry about to be appended in this term; its write is untracked. */
@@ -392,6 +398,13 @@ NOYIELD void closed__applied(struct replica *r);
 NOYIELD void closed__tell(struct replica *r);
 /* The replica goes. */
 NOYIELD void closed__forget(struct replica *r);
+
+/* ---- closed/follower.c ---- */
+/* A batch of plain reads at a given time, within the bounds of the range, from what is settled here. The
+ * caller holds the replica. Errors: STATUS_NOT_LEADER: the leaseholder has to be asked (*out may hold
+ * anything); STATUS_INVALID (collected already), others of evaluation. */
+MAYYIELD NODISCARD struct status follower__read(struct replica *r, const struct range_batch *b,
+                                                struct arena *arena, struct range_result *out);
 
 /* ---- replica/remote.c ---- */
 NOYIELD void range__on_batch(void *store, const struct rpc_message *m);

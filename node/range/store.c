@@ -959,26 +959,23 @@ void store_get_stats(struct store *s, struct store_stats *out)
     }
 }
 
-/* The applied index as `snap` has it: the engine may be ahead of the replica, whose last write has ended
- * on the writer's thread and is not known here yet. */
-static struct status snap_applied_index(struct store *s, const struct engine_snap *snap,
-                                        range_id range, uint64_t *index_out)
+struct status store__read_applied(struct engine *e, const struct engine_snap *snap,
+                                  enum engine_tier tier, range_id range, struct applied_state *out)
 {
     uint8_t mem[KEY_RANGE_ID_SIZE];
     const struct bytes key = key_range_record(mem, range, KEY_RANGE_APPLIED);
-    struct engine_iter_options io = {.cf = ENGINE_CF_STATE, .lower = key, .snap = snap};
+    struct engine_iter_options io = {
+        .cf = ENGINE_CF_STATE, .lower = key, .snap = snap, .tier = tier};
     struct engine_iter *it = NULL;
-    struct applied_state a;
     struct status st = OK;
 
-    TRY(engine_iter_open(s->engine, &io, &it));
+    TRY(engine_iter_open(e, &io, &it));
     engine_iter_seek(it, key);
     TRY_OUT(engine_iter_status(it));
     if (!engine_iter_valid(it) || !bytes_eq(engine_iter_key(it), key)) {
-        TRY_OUT(FAIL(STATUS_CORRUPT, "a range has no applied state"));
+        TRY_OUT(FAIL(STATUS_NOT_FOUND, "a range has no applied state"));
     }
-    TRY_OUT(applied_state_decode(engine_iter_value(it), &a));
-    *index_out = a.index;
+    TRY_OUT(applied_state_decode(engine_iter_value(it), out));
 out:
     engine_iter_close(it);
     return st;
@@ -990,6 +987,7 @@ struct status store_range_digest(struct store *s, range_id range, uint64_t *inde
     struct replica *r = store__find(s, range);
     struct key_span spans[KEY_RANGE_SPANS];
     struct engine_snap *snap = NULL;
+    struct applied_state state;
     struct status st = OK;
 
     if (r == NULL || r->life != REPLICA_INIT) {
@@ -998,7 +996,8 @@ struct status store_range_digest(struct store *s, range_id range, uint64_t *inde
     arena_reset(&s->scratch);
     TRY(key_range_spans(&s->scratch, range, r->desc.start, r->desc.end, spans));
     TRY(engine_snap_acquire(s->engine, &snap));
-    TRY_OUT(snap_applied_index(s, snap, range, index_out));
+    TRY_OUT(store__read_applied(s->engine, snap, ENGINE_TIER_ANY, range, &state));
+    *index_out = state.index;
     *digest_out = 0;
     for (int i = 0; i < KEY_RANGE_SPANS; i++) {
         uint64_t digest = 0;

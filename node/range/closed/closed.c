@@ -128,7 +128,8 @@ struct hts closed__attach(struct replica *r, enum command_kind kind, uint64_t te
     const struct raft_state rs = raft_get_state(r->raft);
 
     side__leave(r);
-    if (r->serving_term != term || r->revoked_index != 0 || kind == COMMAND_LEASE_START) {
+    if (r->serving_term != term || r->revoked_index != 0 || kind == COMMAND_LEASE_START ||
+        r->submitted.freeze.index != 0) {
         return HTS_ZERO;
     }
     if (rs.transferring) {
@@ -137,17 +138,12 @@ struct hts closed__attach(struct replica *r, enum command_kind kind, uint64_t te
     return closed_assign(&r->closed, closed__target(r->store), raft_lead_support_until(r->raft));
 }
 
-struct hts closed__effective_at(const struct replica *r, const struct applied_state *a)
-{
-    struct hts ts = hts_max(a->closed_ts, r->closed.aside);
-
-    ts = hts_max(ts, side__adopted(r, a->index));
-    return hts_max(ts, side__published(r));
-}
-
 struct hts closed__effective(const struct replica *r)
 {
-    return closed__effective_at(r, &r->applied);
+    struct hts ts = hts_max(r->applied.closed_ts, r->closed.aside);
+
+    ts = hts_max(ts, side__adopted(r, r->applied.index));
+    return hts_max(ts, side__published(r));
 }
 
 void closed__tell(struct replica *r)

@@ -10,6 +10,7 @@
 
 struct eval {
     struct engine *engine;
+    const struct engine_snap *snap; /* NULL: the newest state. */
     enum engine_tier tier;
     const struct range_batch *batch;
     struct hts read_ts;

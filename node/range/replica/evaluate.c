@@ -279,7 +279,7 @@ static struct status eval_request(struct eval *e, struct mvcc_reader *reader, st
 struct status eval_run(struct eval *e)
 {
     struct mvcc_reader reader;
-    struct mvcc_writer writer;
+    struct mvcc_writer writer = {0};
     struct status st = OK;
 
     engine_batch_clear(e->ops);
@@ -289,8 +289,10 @@ struct status eval_run(struct eval *e)
     e->record_changed = false;
     e->record_finished = false;
     e->over = false;
-    mvcc_reader_init(&reader, e->engine, NULL, e->tier);
-    mvcc_writer_init(&writer, &reader, e->ops, e->arena);
+    mvcc_reader_init(&reader, e->engine, e->snap, e->tier);
+    if (e->snap == NULL) { /* Who reads the past writes nothing. */
+        mvcc_writer_init(&writer, &reader, e->ops, e->arena);
+    }
     writer.no_intents = e->no_intents;
     for (uint32_t i = 0; i < e->batch->count; i++) {
         TRY_OUT(eval_request(e, &reader, &writer, i));

@@ -963,6 +963,14 @@ MAYYIELD static struct status execute_once(struct serve *s)
         return FAIL(STATUS_NOT_LEADER, "this replica has no data");
     }
     TRY(check_bounds(s));
+    if (s->b->follower) {
+        const struct status st = follower__read(s->r, s->b, s->arena, s->out);
+
+        if (st.code != STATUS_NOT_LEADER) {
+            return st;
+        }
+        *s->out = (struct range_result){.server = s->out->server}; /* The leaseholder always may. */
+    }
     s->out->responses = ARENA_ARRAY(s->arena, struct range_response, (size_t)s->b->count + 1);
     if (s->out->responses == NULL) {
         return FAIL(STATUS_MEMORY, "memory limit reached");

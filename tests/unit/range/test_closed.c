@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "node/base/invariant.h"
+#include "node/range/closed/resolved.h"
 #include "node/range/internal.h"
 #include "tests/unit/range/cluster.h"
 
@@ -308,6 +309,211 @@ TEST(closed, is_shown_to_the_probe)
     EXPECT_TRUE(w.calls > 60);
     for (uint32_t n = 0; n < 3; n++) {
         EXPECT_HTS_EQ(w.closed[n + 1], closed_of(&c, n));
+    }
+    cluster_stop(&c);
+}
+
+/* ---- readers ------------------------------------------------------------------------------------ */
+
+/* What node i says KEY is at ts, as a follower; "" when absent, NULL when it sends us away. */
+static const char *read_at(struct cluster *c, uint32_t i, struct hts ts)
+{
+    static char out[32];
+    struct cluster_call call = {.node = &c->nodes[i],
+                                .one = {.op = RANGE_OP_GET, .key = bytes_str(KEY)},
+                                .batch = {.read_ts = ts, .follower = true}};
+    const char *answer = out;
+
+    cluster_call_start(&call);
+    INVARIANT(cluster_call_wait(&call, 10000));
+    memset(out, 0, sizeof(out));
+    if (!status_ok(call.st)) {
+        answer = call.st.code == STATUS_NOT_LEADER ? NULL : "error";
+    } else if (call.result.responses[0].found) {
+        memcpy(out, call.result.responses[0].value.ptr, call.result.responses[0].value.len);
+    }
+    cluster_call_end(&call);
+    return answer;
+}
+
+TEST(follower, reads_what_is_closed_and_nothing_else)
+{
+    struct cluster c;
+    struct hts before;
+    struct hts now;
+
+    start(&c);
+    before = now_of(&c, 1);
+    EXPECT_EQ(STATUS_OK, cluster_put(&c, 0, KEY, "v2"));
+    cluster_run_ms(&c, 10);
+    now = now_of(&c, 1);
+    EXPECT_TRUE(read_at(&c, 1, before) == NULL); /* Too close to the present. */
+    EXPECT_TRUE(read_at(&c, 1, HTS_ZERO) == NULL);
+    EXPECT_STREQ("v2", read_at(&c, 0, now)); /* The leaseholder serves whatever it is asked. */
+    cluster_run_ms(&c, 500);
+    EXPECT_STREQ("v1", read_at(&c, 1, before));
+    EXPECT_STREQ("v2", read_at(&c, 2, now));
+    EXPECT_STREQ("v2", read_at(&c, 1, closed_of(&c, 1)));
+    EXPECT_TRUE(read_at(&c, 1, hts_next(closed_of(&c, 1))) == NULL);
+    EXPECT_STREQ("", read_at(&c, 1, hts_ms(2)));
+    cluster_stop(&c);
+}
+
+/* A cut-off follower goes on serving what it had closed. */
+TEST(follower, needs_nobody_for_the_past)
+{
+    struct cluster c;
+    struct hts ts;
+
+    start(&c);
+    ts = closed_of(&c, 2);
+    c.nodes[2].cut = true;
+    cluster_run_ms(&c, 5000);
+    EXPECT_STREQ("v1", read_at(&c, 2, ts));
+    EXPECT_TRUE(read_at(&c, 2, now_of(&c, 2)) == NULL);
+    cluster_stop(&c);
+}
+
+/* Reads that must look twice go as far as their interval, and locks or writes go to the leaseholder. */
+TEST(follower, leaves_to_the_leaseholder_what_it_cannot_judge)
+{
+    struct cluster c;
+    struct cluster_call call = {.one = {.op = RANGE_OP_GET, .key = bytes_str(KEY)},
+                                .batch = {.follower = true}};
+
+    start(&c);
+    call.node = &c.nodes[1];
+    call.batch.read_ts = closed_of(&c, 1);
+    call.batch.txn.global_limit = hts_add_ns(call.batch.read_ts, 250000000);
+    cluster_call_start(&call);
+    EXPECT_TRUE(cluster_call_wait(&call, 1000));
+    EXPECT_EQ(STATUS_NOT_LEADER, call.st.code);
+    EXPECT_EQ(1, call.result.hint_store.v);
+    cluster_call_end(&call);
+    call.batch.txn.global_limit = HTS_ZERO;
+    call.batch.txn.id = (struct uuid){{1}};
+    call.one.lock = MVCC_EXCLUSIVE;
+    cluster_call_start(&call);
+    EXPECT_TRUE(cluster_call_wait(&call, 1000));
+    EXPECT_EQ(STATUS_NOT_LEADER, call.st.code);
+    cluster_call_end(&call);
+    cluster_stop(&c);
+}
+
+/* Lays an intent on KEY at the leaseholder; false: it could not. */
+static bool lay_intent(struct cluster *c, uint8_t txn, struct hts ts)
+{
+    struct cluster_call call = {
+        .node = &c->nodes[0],
+        .one = {.op = RANGE_OP_PUT, .key = bytes_str(KEY), .value = BYTES_LIT("p")},
+        .batch = {.read_ts = ts,
+                  .intents = true,
+                  .txn = {.id = {{txn}}, .anchor = bytes_str(KEY), .min_ts = ts, .write_ts = ts}}};
+    bool laid = false;
+
+    cluster_call_start(&call);
+    laid = cluster_call_wait(&call, 1000) && status_ok(call.st);
+    cluster_call_end(&call);
+    return laid;
+}
+
+struct resolved_call {
+    struct cluster_node *node;
+    struct key_span span;
+    struct hts ts;
+    struct status st;
+    bool done;
+};
+
+static void resolved_fiber(void *arg)
+{
+    struct resolved_call *q = arg;
+
+    q->st = store_resolved_ts(q->node->store, (range_id){RANGE_FIRST_ID}, q->span, &q->ts);
+    q->done = true;
+}
+
+static enum status_code resolved(struct cluster *c, uint32_t i, struct key_span span,
+                                 struct hts *out)
+{
+    struct resolved_call q = {.node = &c->nodes[i], .span = span};
+
+    INVARIANT(status_ok(fiber_spawn(c->nodes[i].shard, "resolved", resolved_fiber, &q)));
+    for (int k = 0; k < 100 && !q.done; k++) {
+        cluster_run_ms(c, 1);
+    }
+    INVARIANT(q.done);
+    *out = q.ts;
+    return q.st.code;
+}
+
+/* An intent bounds what is resolved, and sends readers at or above it away. */
+TEST(follower, stops_at_an_intent)
+{
+    struct cluster c;
+    const struct key_span all = {BYTES_LIT("\x88"), BYTES_LIT("\x89")};
+    const struct key_span other = {BYTES_LIT("\x88l"), BYTES_LIT("\x89")};
+    struct hts laid;
+    struct hts ts;
+
+    start(&c);
+    laid = now_of(&c, 0);
+    EXPECT_TRUE(lay_intent(&c, 1, laid));
+    cluster_run_ms(&c, 1000);
+    EXPECT_TRUE(hts_less(laid, closed_of(&c, 1)));
+    EXPECT_TRUE(read_at(&c, 1, laid) == NULL);
+    EXPECT_STREQ("v1", read_at(&c, 1, hts_prev(laid)));
+    EXPECT_EQ(STATUS_OK, resolved(&c, 1, all, &ts));
+    EXPECT_HTS_EQ(hts_prev(laid), ts);
+    EXPECT_EQ(STATUS_OK, resolved(&c, 1, other, &ts));
+    EXPECT_TRUE(hts_less(laid, ts));
+    EXPECT_EQ(STATUS_RANGE_MISMATCH, resolved(&c, 1, (struct key_span){{0}, {0}}, &ts));
+    cluster_stop(&c);
+}
+
+/* Followers against the truth: what one has answered for a time stays the answer for that time, everywhere,
+ * whatever is written and whoever leads. */
+TEST(follower, never_serves_what_a_later_write_changes)
+{
+    struct cluster c;
+    struct {
+        struct hts ts;
+        char value[32];
+    } seen[200];
+    uint32_t count = 0;
+    uint32_t served = 0;
+
+    start(&c);
+    c.latency_ms = 7;
+    c.reorder = true;
+    for (int round = 0; round < 150; round++) {
+        const int at = cluster_wait_leaseholder(&c);
+        const uint32_t i = (uint32_t)rng_below(&c.rng, 3);
+        const struct hts ts = hts_add_ns(now_of(&c, i), 0);
+        char value[16];
+        const char *got = NULL;
+
+        (void)snprintf(value, sizeof(value), "w%d", round);
+        if (rng_permille(&c.rng, 700)) {
+            (void)cluster_put(&c, (uint32_t)at, KEY, value);
+        }
+        if (rng_permille(&c.rng, 50)) {
+            (void)cluster_transfer(&c, (uint32_t)at, ((uint32_t)at + 1) % 3);
+        }
+        seen[count].ts = (struct hts){ts.wall - 300000000u - rng_below(&c.rng, 80000000), 0};
+        got = read_at(&c, i, seen[count].ts);
+        if (got != NULL && (int)i != cluster_leaseholder(&c)) {
+            (void)snprintf(seen[count].value, sizeof(seen[count].value), "%s", got);
+            count++;
+        }
+        served += got != NULL ? 1 : 0;
+        cluster_run_ms(&c, rng_below(&c.rng, 40));
+    }
+    cluster_run_ms(&c, 1000);
+    EXPECT_TRUE(count > 40);
+    EXPECT_TRUE(served > count);
+    for (uint32_t k = 0; k < count; k++) {
+        EXPECT_STREQ(seen[k].value, read_at(&c, k % 3, seen[k].ts));
     }
     cluster_stop(&c);
 }
