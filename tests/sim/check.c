@@ -15,6 +15,7 @@
 #include "node/range/command.h"
 #include "node/rpc/pb_arena.h"
 #include "node/rpc/range.pb-c.h"
+#include "tests/sim/keyspace.h"
 
 #define VOTES_MAX ((size_t)1 << 20)
 
@@ -53,6 +54,8 @@ struct check {
     struct promise promises[SIM_IDS_MAX][SIM_IDS_MAX]; /* [supporter][requester] */
     struct range ranges[SIM_RANGES_MAX];
     uint32_t ranges_count;
+    struct map slots; /* Range id -> index + 1. */
+    struct keyspace *keyspace;
     struct map votes; /* hash(range, term, replica) -> candidate */
     struct arena arena;
     struct probe_ctx {
@@ -67,7 +70,9 @@ struct check *check_create(struct sim_world *w)
 
     INVARIANT(c != NULL);
     c->w = w;
+    c->keyspace = keyspace_create(w);
     map_init(&c->votes, VOTES_MAX);
+    map_init(&c->slots, SIM_RANGES_MAX);
     arena_init(&c->arena, 0);
     return c;
 }
@@ -79,6 +84,8 @@ void check_destroy(struct check *c)
         free(c->ranges[i].terms);
     }
     map_deinit(&c->votes);
+    map_deinit(&c->slots);
+    keyspace_destroy(c->keyspace);
     arena_deinit(&c->arena);
     free(c);
 }
@@ -86,14 +93,15 @@ void check_destroy(struct check *c)
 /* Index of a range in our tables. */
 static uint32_t range_slot(struct check *c, range_id id)
 {
-    for (uint32_t i = 0; i < c->ranges_count; i++) {
-        if (c->ranges[i].id.v == id.v) {
-            return i;
-        }
+    const uintptr_t slot = (uintptr_t)map_get(&c->slots, id.v);
+
+    if (slot != 0) {
+        return (uint32_t)slot - 1;
     }
     INVARIANT(c->ranges_count < SIM_RANGES_MAX);
-    c->ranges[c->ranges_count].id = id;
-    return c->ranges_count++;
+    c->ranges[c->ranges_count++].id = id;
+    INVARIANT(status_ok(map_put(&c->slots, id.v, (void *)(uintptr_t)c->ranges_count))); /* NOLINT */
+    return c->ranges_count - 1;
 }
 
 static struct term *find_term(struct range *r, uint64_t term)
@@ -197,6 +205,7 @@ static void probe_lease_started(void *ctx, store_id s, range_id id, uint64_t ter
     if (!t->leased) {
         t->leased = true;
         t->start_ts = start_ts;
+        keyspace_lease_started(c->keyspace, id, start_ts);
     }
     for (const struct term *old = r->terms; old < t; old++) {
         if (!hts_is_zero(old->served) && hts_less_eq(start_ts, old->served)) {
@@ -255,12 +264,28 @@ static void check_order(struct check *c, uint32_t node, uint32_t slot, uint64_t 
     *last = index;
 }
 
-static void look_at_command(struct check *c, struct bytes command)
+static struct hts served_by(const struct range *r)
+{
+    struct hts served = HTS_ZERO;
+
+    for (uint32_t i = 0; i < r->terms_count; i++) {
+        served = hts_max(served, r->terms[i].served);
+    }
+    return served;
+}
+
+/* A command that nobody has applied before. */
+static void look_at_command(struct check *c, const struct range *r, uint64_t index,
+                            struct bytes command)
 {
     struct command cmd;
     struct range_desc d;
 
-    if (command.len == 0 || !status_ok(command_decode(command, &cmd)) || cmd.kind != COMMAND_CONF) {
+    if (command.len == 0 || !status_ok(command_decode(command, &cmd))) {
+        return;
+    }
+    keyspace_command(c->keyspace, r->id, index, &cmd, served_by(r));
+    if (cmd.kind != COMMAND_CONF) {
         return;
     }
     arena_reset(&c->arena);
@@ -287,8 +312,10 @@ static void probe_applied(void *ctx, store_id s, range_id id, uint64_t index, ui
     r = &c->ranges[slot];
     sim_trace(c->w, "apply", (uint64_t)node << 32 | id.v, index, hash);
     check_order(c, node, slot, index);
-    look_at_command(c, command);
     e = find_entry(r, index);
+    if (e->term == 0) {
+        look_at_command(c, r, index, command);
+    }
     if (e->term != 0 && (e->term != term || e->hash != hash)) {
         sim_fail(c->w,
                  "R3: node %u applies another entry at index %llu of range %llu (term %llu) than "
@@ -304,6 +331,32 @@ static void probe_applied(void *ctx, store_id s, range_id id, uint64_t index, ui
     *e = (struct entry){term, hash};
 }
 
+/* How far a replica is; after a snapshot it has not told us. 0: unknown. */
+static uint64_t applied_by(struct check *c, uint32_t node, range_id id)
+{
+    struct sim_node *n = &c->w->nodes[node];
+    const uint64_t applied = n->applied[range_slot(c, id)];
+    struct store_range_info info = {0};
+
+    if ((applied != 0 && !n->had_snapshot) || n->node == NULL || node_store(n->node) == NULL) {
+        return applied;
+    }
+    arena_reset(&c->arena);
+    return store_find_range(node_store(n->node), id, &c->arena, &info) ? info.applied : applied;
+}
+
+static void probe_closed(void *ctx, store_id s, range_id id, struct hts ts)
+{
+    uint32_t node = 0;
+    struct check *c = heard(ctx, &node);
+    const uint64_t index = c == NULL ? 0 : applied_by(c, node, id);
+
+    UNUSED(s);
+    if (index != 0) {
+        keyspace_closed(c->keyspace, node, id, index, ts);
+    }
+}
+
 void check_fill_probe(struct sim_world *w, uint32_t node, struct store_probe *out)
 {
     struct probe_ctx *p = &w->check->probes[node];
@@ -315,18 +368,23 @@ void check_fill_probe(struct sim_world *w, uint32_t node, struct store_probe *ou
         .served = probe_served,
         .lease_started = probe_lease_started,
         .applied = probe_applied,
+        .closed = probe_closed,
     };
+}
+
+struct keyspace *check_keyspace(const struct check *c)
+{
+    return c->keyspace;
 }
 
 uint32_t check_leader(const struct check *c, range_id range)
 {
-    for (uint32_t i = 0; i < c->ranges_count; i++) {
-        const struct range *r = &c->ranges[i];
+    const uintptr_t slot = (uintptr_t)map_get(&c->slots, range.v);
+    const struct range *r = slot == 0 ? NULL : &c->ranges[slot - 1];
 
-        for (uint32_t k = r->terms_count; r->id.v == range.v && k > 0; k--) {
-            if (r->terms[k - 1].led) {
-                return r->terms[k - 1].leader;
-            }
+    for (uint32_t k = r == NULL ? 0 : r->terms_count; k > 0; k--) {
+        if (r->terms[k - 1].led) {
+            return r->terms[k - 1].leader;
         }
     }
     return UINT32_MAX;

@@ -14,13 +14,16 @@
  *      once a newer one has served, no older one does, in true time;
  *   R6 only the elected leader of the term serves;
  *   R7 terms of applied entries never go back;
- *   R8 a promise of support is withdrawn only when the promiser's clock has passed it, and for good.
+ *   R8 a promise of support is withdrawn only when the promiser's clock has passed it, and for good;
+ *   R9 to R11: see keyspace.h.
  */
 #pragma once
 
 #include "node/base/bytes.h"
 #include "node/range/store.h"
 #include "tests/sim/world.h"
+
+struct keyspace;
 
 struct check *check_create(struct sim_world *w);
 void check_destroy(struct check *c);
@@ -32,5 +35,6 @@ void check_frame_sent(struct sim_world *w, uint32_t node, struct bytes frame);
 /* A node logs; `name` is a literal. */
 void check_log_event(struct sim_world *w, uint32_t node, const char *name);
 
+struct keyspace *check_keyspace(const struct check *c);
 /* The machine that led the range in the highest term so far; UINT32_MAX: nobody. */
 uint32_t check_leader(const struct check *c, range_id range);

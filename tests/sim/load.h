@@ -73,7 +73,7 @@ uint32_t load_clients(const struct load *l);
 bool load_uses_sql(const struct load *l);
 
 /*
- * A last look from one node: every register that was ever used, set, counter and bank, as operations
- * of the history. False: the node could not start it. *done tells when it is over, *ok how it went.
+ * A last look from one node: set, counter, bank and lists whole, its share of the registers and unique
+ * keys that were ever used, as operations of the history. False: the node could not start it. *done tells when it is over, *ok how it went.
  */
 bool load_verify(struct sim_node *n, bool *done, bool *ok);

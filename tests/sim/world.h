@@ -20,7 +20,7 @@
 #define SEC            ((uint64_t)1000000000)
 #define SIM_REGIONS    3u
 #define SIM_ZONES      3u /* Of a region. */
-#define SIM_RANGES_MAX 64u
+#define SIM_RANGES_MAX 1024u
 #define SIM_IDS_MAX    256u
 #define SIM_IO_THREADS 4u
 #define SIM_EPOCH_NS   ((uint64_t)1700000000 * SEC)
