@@ -10,6 +10,7 @@
 #include "node/range/closed/closed.h"
 #include "node/range/closed/side.h"
 #include "node/range/command.h"
+#include "node/range/conflict/finished.h"
 #include "node/range/conflict/latch.h"
 #include "node/range/conflict/lock_table.h"
 #include "node/range/conflict/tscache.h"
@@ -155,6 +156,16 @@ struct outbox {
     uint32_t count;
 };
 
+/* Pushes that wait at anchors of this store; see txn/push.c. Zero is empty. */
+#define PUSH_BUCKETS   256u
+#define PUSH_WAITS_MAX 4096u
+struct push_wait;
+struct push_waits {
+    struct push_wait *buckets[PUSH_BUCKETS]; /* By pushee. */
+    uint32_t count;
+    uint32_t sent; /* Pushes of this store that are under way; see conflict/wait.c. */
+};
+
 /* One engine write of the store: everything that one or more turns produced. */
 struct store_write {
     struct env_job job;
@@ -185,6 +196,8 @@ struct store {
     struct liveness *liveness;
     struct tscache *tscache;
     struct side *side;      /* Closed timestamps of idle ranges. */
+    struct finished_txns finished;
+    struct push_waits pushes;
     struct hts quiet_until; /* No Raft before: own promises of the life before. */
     bool awake;
     struct shard_timer tick;
@@ -347,6 +360,8 @@ MAYYIELD NODISCARD struct status push__serve_query(struct replica *r, const stru
 NOYIELD void push__changed(struct replica *r, struct uuid txn);
 /* The lease is gone: whoever waits here goes elsewhere. */
 NOYIELD void push__stop(struct replica *r);
+/* The pusher needs no answer any more; its push, if it waits on this store, ends. */
+NOYIELD void push__withdraw(struct store *s, struct uuid pushee, struct uuid pusher);
 
 /* ---- txn/record.c ---- */
 /* The key of a record, in the arena. */

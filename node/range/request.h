@@ -170,7 +170,8 @@ struct range_txn_info {
 
 /* Rows of a scan: per row varint length, key, varint length, value. */
 struct range_response {
-    bool found; /* GET; QUERY_INTENT; PUSH: it is STAGING and must be recovered. */
+    bool found; /* GET; QUERY_INTENT; PUSH: it is STAGING and must be recovered; QUERY_TXN:
+                   somebody waits for it. */
     struct bytes value;
     struct bytes rows;
     uint32_t rows_count;

@@ -518,64 +518,37 @@ void lock_table_leave(struct lock_waiter *w)
     changed(t, e);
 }
 
-static bool can_be_pushed(const struct lock_owner *o)
+/* Is somebody ahead whom no holder lets pass? */
+static bool behind_exclusive(const struct lock_entry *e, const struct asker *a)
 {
-    return !uuid_is_zero(o->txn) && o->anchor.len > 0;
-}
-
-/* The last one ahead of the asker whom nothing passes; NULL: none. */
-static const struct lock_waiter *nearest_exclusive(const struct lock_entry *e,
-                                                   const struct asker *a)
-{
-    const struct lock_waiter *best = NULL;
-
     LIST_FOREACH(it, &e->queue) {
         const struct lock_waiter *v = LIST_ENTRY(it, struct lock_waiter, link);
-        const bool holds = holder_of(e, v->owner.txn) != NULL;
 
-        if (v->strength == MVCC_SHARED || !can_be_pushed(&v->owner) || !waiter_blocks(e, v, a)) {
-            continue;
-        }
-        /* The list is in order of sequence; those who hold something are ahead of all others. */
-        if (best == NULL || !holds || holder_of(e, best->owner.txn) != NULL) {
-            best = v;
+        if (v->strength != MVCC_SHARED && waiter_blocks(e, v, a)) {
+            return true;
         }
     }
-    return best;
+    return false;
 }
 
 uint32_t lock_table_blockers(const struct lock_waiter *w, struct lock_blocker *out, uint32_t max)
 {
     const struct lock_entry *e = w->entry;
-    const struct lock_waiter *nearest = NULL;
     struct asker a = {0};
+    bool behind = false;
     uint32_t count = 0;
 
     if (w->table == NULL) {
         return 0;
     }
     a = asker_of(w, e);
-    if (w->strength != MVCC_NONE) {
-        nearest = nearest_exclusive(e, &a);
-    }
-    if (nearest != NULL) { /* It waits for all holders in its turn. */
-        out[count++] = blocker_waiter(nearest);
-    } else {
-        LIST_FOREACH(it, &e->holders) {
-            const struct lock_holder *h = LIST_ENTRY(it, struct lock_holder, entry_link);
+    behind = w->strength != MVCC_NONE && behind_exclusive(e, &a);
+    LIST_FOREACH(it, &e->holders) {
+        const struct lock_holder *h = LIST_ENTRY(it, struct lock_holder, entry_link);
 
-            if (count < max && can_be_pushed(&h->owner) && holder_blocks(h, &a)) {
-                out[count++] = blocker_holder(h);
-            }
-        }
-    }
-    LIST_FOREACH(it, &e->queue) {
-        const struct lock_waiter *v = LIST_ENTRY(it, struct lock_waiter, link);
-
-        if (count < max && w->strength != MVCC_NONE && v->strength == MVCC_SHARED &&
-            can_be_pushed(&v->owner) && waiter_blocks(e, v, &a) &&
-            (nearest == NULL || v->sequence > nearest->sequence)) {
-            out[count++] = blocker_waiter(v);
+        if (count < max && h->owner.anchor.len > 0 && !uuid_eq(h->owner.txn, a.txn) &&
+            (behind || holder_blocks(h, &a))) {
+            out[count++] = blocker_holder(h);
         }
     }
     return count;

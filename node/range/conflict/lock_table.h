@@ -68,7 +68,8 @@ struct lock_waiter {
     struct list link;
     struct lock_table *table; /* NULL: in no queue. */
     void *entry;
-    uint64_t sequence; /* Of arrival; kept over all its waits. */
+    uint64_t sequence;         /* Of arrival; kept over all its waits. */
+    uint64_t waiting_since_ns; /* The caller's. */
     struct lock_owner owner;
     enum mvcc_strength strength;
     bool woken;
@@ -93,9 +94,11 @@ NOYIELD NODISCARD struct status lock_table_enqueue(struct lock_table *t, struct 
 MAYYIELD NODISCARD struct status lock_table_wait(struct lock_waiter *w, uint64_t deadline_ns);
 /* Ends the present or next lock_table_wait(): something else happened that concerns the waiter. */
 NOYIELD void lock_table_nudge(struct lock_waiter *w);
-/* Whom must `w`, which is in a queue, push? The holders if it is first in the queue, otherwise who is
- * directly ahead of it; who cannot be pushed (no transaction, no anchor) is looked through. Returns the
- * count; valid until the next yield. */
+/*
+ * Whom must `w`, which is in a queue, push? The holders that it or somebody ahead of it waits for: who is
+ * ahead waits for them as well, so that cycles of waits go through holders alone, and are short. Not those
+ * without an anchor. Returns the count; valid until the next yield.
+ */
 NOYIELD uint32_t lock_table_blockers(const struct lock_waiter *w, struct lock_blocker *out,
                                      uint32_t max);
 /* Leaves its queue and gives up its reservation; wakes who is next. May be called when in none. */
