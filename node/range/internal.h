@@ -24,13 +24,15 @@
 #define RANGE_PENDING_BYTES_MAX    ((size_t)32 << 20) /* Of the next write; then replicas wait. */
 #define RANGE_APPLY_ENTRIES_MAX    256u
 #define RANGE_SNAPSHOT_CHUNK_BYTES ((size_t)512 << 10)
-#define RANGE_SNAPSHOT_BYTES_MAX   ((size_t)192 << 20)
+#define RANGE_SNAPSHOT_RATE        ((uint64_t)128 << 20) /* Bytes per second that a store sends. */
 #define RANGE_SNAPSHOTS_OUT_MAX    2u
+#define RANGE_SNAPSHOTS_IN_MAX     2u
 
 enum replica_life {
-    REPLICA_UNINIT,  /* Created by a message: term and vote only, no keys. */
-    REPLICA_INIT,    /* Holds the range's data. */
-    REPLICA_REMOVED, /* Tombstone written; freed when nothing refers to it. */
+    REPLICA_UNINIT,     /* Created by a message: term and vote only, no keys. */
+    REPLICA_INIT,       /* Holds the range's data. */
+    REPLICA_INSTALLING, /* A snapshot replaces it: nothing can be read, see replica/install.c. */
+    REPLICA_REMOVED,    /* Tombstone written; freed when nothing refers to it. */
 };
 
 #define RANGE_ASK_LEVELS 9u /* Doublings from 12 s to 51 min. */
@@ -40,6 +42,7 @@ struct range_load;
 struct gc_protections;
 struct store_write;
 struct snapshot_in;
+struct snapshot_install;
 
 /* A command on its way. Freed when it has applied or can never. */
 struct proposal {
@@ -101,8 +104,10 @@ struct replica {
     struct wait_queue progress; /* Woken whenever raft moved on. */
 
     struct snapshot_in *snap_in;
-    uint32_t snapshots_out;  /* Fibers. */
-    struct list outgoing;    /* Peers with a snapshot under way, see snapshot.c. */
+    struct snapshot_install *install; /* While a large one is written. */
+    uint32_t installs;                /* Whoever reads over a wait compares: was it replaced? */
+    uint32_t snapshots_out;           /* Fibers. */
+    struct list outgoing;             /* Peers with a snapshot under way, see snapshot.c. */
     bool changing;           /* A membership change or transfer is under way: one at a time. */
     struct range_load *load; /* NULL: nothing was served since the lease began. */
     struct hts gc_threshold; /* Reads below fail. Ahead of what is applied, never behind. */
@@ -133,10 +138,12 @@ struct write_item {
     bool lease_started;
     uint64_t lease_term;
     struct hts lease_ts;
-    bool snapshot; /* A snapshot was installed. */
-    struct rpc_reply_to snapshot_reply;
-    struct blob *desc;        /* A new descriptor, encoded. */
-    struct replica *born;     /* SPLIT: the right half. Holds a reference. */
+    bool snapshot;                      /* A snapshot was installed. */
+    bool chunk;                         /* A chunk of one was written. */
+    bool install_step;                  /* The next one may follow. */
+    struct rpc_reply_to snapshot_reply; /* Of the first two. */
+    struct blob *desc;                  /* A new descriptor, encoded. */
+    struct replica *born;               /* SPLIT: the right half. Holds a reference. */
     struct replica *absorbed; /* MERGE: what was the right neighbour. Holds a reference. */
     uint64_t truncated_index; /* The log was cut there; 0: no. */
     uint64_t truncated_term;
@@ -210,6 +217,10 @@ struct store {
     struct gc_protections *protections; /* NULL: never told. */
     struct store_stats stats;
     uint32_t snapshots_out;
+    uint32_t snapshots_queued;       /* Streams that wait for their turn. */
+    struct wait_queue snapshot_turn; /* Where they do. */
+    uint64_t snapshot_free_ns;       /* When the next chunk may leave. */
+    struct list incoming;            /* Snapshots that come in. */
     bool stopping;
     bool failed;            /* A write failed: nothing may be written, said or answered any more. */
     struct wait_queue idle; /* A write or a fiber ended. */
@@ -232,6 +243,8 @@ NOYIELD void store__enter_keys(struct replica *r);
 NOYIELD struct replica *store__find_key(struct store *s, struct bytes key);
 /* Neighbours of a replica with keys, in order of start keys, adjacent or not; or NULL. */
 NOYIELD struct replica *store__right_of(const struct replica *r);
+/* The first one that starts at or behind `key`. */
+NOYIELD struct replica *store__first_from(struct store *s, struct bytes key);
 NOYIELD struct replica *store__left_of(const struct replica *r);
 
 /* The applied state as `snap` has it: the engine may be ahead of the replica, whose last write has ended
@@ -463,11 +476,50 @@ NOYIELD void gc__destroy(struct store *s);
 
 /* ---- replica/snapshot.c ---- */
 NOYIELD void snapshot__send(struct replica *r, replica_id peer);
+/* Ends the streams that are under way. */
+NOYIELD void snapshot__stop(struct replica *r);
+
+/* ---- replica/receive.c ---- */
 NOYIELD void snapshot__on_chunk(void *store, const struct rpc_message *m);
+/* The core has accepted what was offered. Sets r->install when more writes than this one are needed: then the
+ * rest of the Ready belongs to it. */
 NOYIELD void snapshot__install(struct replica *r, const struct raft_ready *rd,
                                struct store_write *w);
 /* Behind a Ready: what the core did not take is answered and dropped. */
 NOYIELD void snapshot__settle(struct replica *r);
 NOYIELD void snapshot__drop(struct replica *r);
-/* Ends the streams that are under way. */
-NOYIELD void snapshot__stop(struct replica *r);
+NOYIELD void snapshot__chunk_written(struct replica *r, const struct rpc_reply_to *reply);
+
+/* ---- replica/install.c ---- */
+/* What a snapshot puts in the place of what. Bytes are borrowed. */
+struct install_plan {
+    uint64_t index;
+    uint64_t term;
+    uint64_t chunks;        /* In the spool; 0: it is all in one write. */
+    struct key_span old;    /* Of the range as it was here; empty: nothing. */
+    struct range_desc desc; /* As it will be. */
+};
+NOYIELD NODISCARD struct status install__put_chunk(struct engine_batch *b, range_id range,
+                                                   uint64_t seq, struct bytes block);
+NOYIELD NODISCARD struct status install__delete_spool(struct engine_batch *b, range_id range);
+NOYIELD NODISCARD struct status install__delete_old(struct engine_batch *b,
+                                                    const struct install_plan *p);
+NOYIELD NODISCARD struct status install__put_last(struct engine_batch *b,
+                                                  const struct install_plan *p, replica_id id);
+/* From the spool. Failure is fatal for the store: the core believes in it. */
+NOYIELD NODISCARD struct status install__start(struct replica *r, const struct install_plan *p,
+                                               const struct applied_state *state,
+                                               const struct rpc_reply_to *reply,
+                                               struct store_write *w);
+/* What goes with the last write: entries, messages, a mark. */
+NOYIELD struct engine_batch *install__last_batch(struct replica *r);
+NOYIELD struct outbox *install__outbox(struct replica *r);
+NOYIELD void install__set_mark(struct replica *r, struct raft_mark mark);
+/* A step is durable. */
+NOYIELD void install__next(struct replica *r);
+/* The store stops or has failed. */
+NOYIELD void install__stop(struct replica *r);
+NOYIELD void install__destroy(struct replica *r);
+/* Before a replica is loaded: finishes what a crash has interrupted. Blocks. */
+NOYIELD NODISCARD struct status install__recover(struct store *s, range_id range, replica_id id,
+                                                 bool *done);

@@ -215,6 +215,9 @@ static struct replica *find_target(struct store *s, const Dsql__Pb__RaftMsg *pb)
     if (pb->range_id == 0 || pb->to == 0 || (r != NULL && r->id.v > pb->to)) {
         return NULL; /* An older incarnation of ours is meant. */
     }
+    if (r != NULL && r->life == REPLICA_INSTALLING) {
+        return NULL; /* It goes when it is complete. */
+    }
     if (pb->type != RAFT_MSG_APP && pb->type != RAFT_MSG_HEARTBEAT && pb->type != RAFT_MSG_SNAP &&
         pb->type != RAFT_MSG_FORTIFY && pb->type != RAFT_MSG_VOTE &&
         pb->type != RAFT_MSG_PRE_VOTE) {

@@ -484,6 +484,11 @@ struct replica *store__find_key(struct store *s, struct bytes key)
     return r != NULL && range_desc_contains(&r->desc, key) ? r : NULL;
 }
 
+struct replica *store__first_from(struct store *s, struct bytes key)
+{
+    return of_key_node(tree_at_or_after(&s->by_key, &key));
+}
+
 struct replica *store__right_of(const struct replica *r)
 {
     return tree_linked(&r->key_node) ? of_key_node(tree_next(&r->key_node)) : NULL;
@@ -778,6 +783,8 @@ struct status store_create(const struct store_options *o, struct arena *msg_aren
     }
     list_init(&s->dirty);
     list_init(&s->graves);
+    list_init(&s->incoming);
+    wait_queue_init(&s->snapshot_turn);
     outbox__init(&s->outbox);
     arena_init(&s->scratch, 0);
     engine_batch_init(&s->eval_batch);
@@ -816,6 +823,7 @@ void store_stop(struct store *s)
         wait_queue_wake_all(&r->progress); /* They see that we stop. */
         wait_queue_wake_all(&r->serving);
         snapshot__stop(r);
+        install__stop(r);
     }
     while (s->writes_inflight > 0 || s->fibers > 0) {
         /* Each end of a write or fiber wakes us. */

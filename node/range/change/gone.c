@@ -108,7 +108,8 @@ void gone__tell(struct replica *r, store_id store, replica_id id)
 
 void gone__told(struct replica *r)
 {
-    if (raft_get_state(r->raft).role != RAFT_LEADER) { /* A leader knows best. */
+    /* A leader knows best; and what is being written must be complete before it can be deleted. */
+    if (raft_get_state(r->raft).role != RAFT_LEADER && r->life != REPLICA_INSTALLING) {
         replica__remove(r);
     }
 }

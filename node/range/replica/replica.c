@@ -1,7 +1,7 @@
 /*
  * replica.c -- the life of one replica and what it does with its core's Ready.
  *
- *     ABSENT --message--> UNINIT --snapshot--> INIT --removed from the descriptor--> REMOVED
+ *     ABSENT --message--> UNINIT --snapshot--> INSTALLING --> INIT --removed from the descriptor--> REMOVED
  *
  * An UNINIT replica has a term and a vote but no keys; it may vote, it never campaigns. A replica id
  * is never used again: the tombstone remembers the next one that may come.
@@ -425,10 +425,17 @@ struct status replica__load(struct store *s, range_id range, struct bytes ident)
     replica_id id;
     struct bytes start_key;
     struct bytes value;
+    bool recovered = false;
     struct status st = OK;
 
     arena_init(&arena, 0);
     TRY_OUT(ident_decode(ident, &id, &start_key));
+    TRY_OUT(install__recover(s, range, id, &recovered));
+    if (recovered) {
+        TRY_OUT(engine_get(s->engine, ENGINE_CF_RAFT, key_raft(mem, range, KEY_RAFT_IDENT),
+                           ENGINE_TIER_ANY, &arena, &ident));
+        TRY_OUT(ident_decode(ident, &id, &start_key));
+    }
     r = replica_alloc(s, range, id);
     if (r == NULL) {
         TRY_OUT(FAIL(STATUS_MEMORY, "out of memory"));
@@ -482,6 +489,7 @@ void replica__destroy(struct replica *r)
     apply__fail_proposals(r, FAIL(STATUS_AMBIGUOUS, "the replica was removed"));
     closed__forget(r);
     snapshot__drop(r);
+    install__destroy(r);
     list_remove(&r->awake_link);
     list_remove(&r->ask_link);
     list_remove(&r->grave_link);
@@ -550,6 +558,7 @@ static struct status put_removal(struct replica *r, struct engine_batch *b)
     TRY_OUT(engine_batch_delete(b, ENGINE_CF_RAFT, key_raft(mem, r->range, KEY_RAFT_HARD_STATE)));
     TRY_OUT(engine_batch_delete(b, ENGINE_CF_RAFT, key_raft(mem, r->range, KEY_RAFT_IDENT)));
     TRY_OUT(engine_batch_delete(b, ENGINE_CF_RAFT, key_raft(mem, r->range, KEY_RAFT_TRUNCATED)));
+    TRY_OUT(install__delete_spool(b, r->range));
     TRY_OUT(engine_batch_put(b, ENGINE_CF_RAFT, key_raft(mem, r->range, KEY_RAFT_TOMBSTONE),
                              bytes_of(value, varint_put(value, (uint64_t)r->id.v + 1))));
 out:
@@ -638,12 +647,17 @@ static void queue_msgs(struct replica *r, struct outbox *o, const struct raft_ms
 static struct status put_ready(struct replica *r, const struct raft_ready *rd)
 {
     struct store_write *w = store__pending(r->store);
+    struct engine_batch *log = &w->batch;
+    struct outbox *after = &w->outbox;
 
     if (rd->has_snapshot) {
         snapshot__install(r, rd, w);
-        w = store__pending(r->store);
     }
-    TRY(put_entries(r, rd, &w->batch));
+    if (r->install != NULL) { /* The rest waits until the snapshot stands. */
+        log = install__last_batch(r);
+        after = install__outbox(r);
+    }
+    TRY(put_entries(r, rd, log));
     if (rd->hard_state_changed) {
         TRY(put_hard_state(r, &rd->hard_state, &w->batch));
         if (r->store->probe.voted != NULL && rd->hard_state.vote.v != 0) {
@@ -652,13 +666,15 @@ static struct status put_ready(struct replica *r, const struct raft_ready *rd)
         }
     }
     w->sync = w->sync || rd->must_sync;
-    if (rd->has_mark) {
+    if (rd->has_mark && r->install != NULL) {
+        install__set_mark(r, rd->mark);
+    } else if (rd->has_mark) {
         struct write_item *item = store__add_item(w, r);
 
         item->has_mark = true;
         item->mark = rd->mark;
     }
-    queue_msgs(r, &w->outbox, rd->msgs_after_append, rd->msgs_after_append_count);
+    queue_msgs(r, after, rd->msgs_after_append, rd->msgs_after_append_count);
     return OK;
 }
 
@@ -701,8 +717,11 @@ void replica__handle_ready(struct replica *r)
     struct raft_ready rd;
     bool role_changed = false;
 
+    if (r->install != NULL) {
+        return; /* Deaf and mute until it is done. */
+    }
     replica__refresh_view(r);
-    while (raft_has_ready(r->raft)) {
+    while (r->install == NULL && raft_has_ready(r->raft)) {
         struct status st = OK;
 
         raft_ready(r->raft, &rd);
@@ -798,11 +817,18 @@ void replica__write_done(struct store *s, struct write_item *item)
 
     UNUSED(s);
     if (r->life == REPLICA_REMOVED) {
+        install__next(r); /* Sees that it is over. */
         return;
     }
     replica__refresh_view(r);
     if (item->has_mark) {
         raft_append_done(r->raft, item->mark);
+    }
+    if (item->chunk) {
+        snapshot__chunk_written(r, &item->snapshot_reply);
+    }
+    if (item->install_step) {
+        install__next(r);
     }
     if (item->truncated_index != 0) {
         r->truncating = false;

@@ -327,6 +327,7 @@ static struct status choose_read_ts(struct serve *s)
 MAYYIELD static struct status evaluate_reads(struct serve *s, struct eval *e)
 {
     const uint64_t begin = env_mono_ns(shard_env(s->r->store->shard));
+    const uint32_t installs = s->r->installs;
     bool yielded = false;
     struct status st = eval_run(e);
 
@@ -336,6 +337,9 @@ MAYYIELD static struct status evaluate_reads(struct serve *s, struct eval *e)
         st = evaluate(e, &yielded);
         if (yielded && s->r->life != REPLICA_INIT) {
             return check_serve(s, read_at(s)); /* Removed: there is nothing left to read. */
+        }
+        if (yielded && s->r->installs != installs) {
+            return FAIL(STATUS_NOT_LEADER, "a snapshot has replaced what was read");
         }
     }
     return status_ok(st) ? gc__check_read(s->r, s->read_ts) : st;

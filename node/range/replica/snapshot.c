@@ -1,15 +1,14 @@
 /*
- * snapshot.c -- a replica that is too far behind gets the range as a whole.
+ * snapshot.c -- a replica that is too far behind gets the range as a whole: sending.
  *
  * The sender takes an engine snapshot, reads index and term from the AppliedState inside it, and
  * streams every replicated span in key order, one call per chunk, so that a slow receiver slows the
- * sender down. The receiver collects the chunks; when the core accepts the snapshot they become one
- * synced write together with the truncated log: a crash leaves either the old replica or the new.
+ * sender down. Nothing is held but one chunk. A store sends RANGE_SNAPSHOTS_OUT_MAX at a time, at
+ * RANGE_SNAPSHOT_RATE bytes per second together; a receiver that has no place yet is asked again.
  *
- * Limits: a snapshot is held in memory by the receiver, at most RANGE_SNAPSHOT_BYTES_MAX. Larger ones
- * are refused with a message; ranges split long before that size once splits exist.
+ * Receiving is in receive.c, what becomes of the chunks in install.c.
  *
- * Source: protocol reference 2.9, "small snapshots".
+ * Source: protocol reference 2.9.
  */
 #include <stdlib.h>
 
@@ -20,7 +19,11 @@
 #include "node/rpc/pb_arena.h"
 
 #define CHUNK_DEADLINE_NS ((uint64_t)20000000000)
+#define INSTALL_RATE      ((uint64_t)4 << 20) /* Bytes per second: the last chunk is answered behind. */
+#define STREAM_NS_MAX     ((uint64_t)1800000000000) /* The engine keeps what is replaced meanwhile. */
+#define SECOND_NS         ((uint64_t)1000000000)
 #define RETRY_NS          ((uint64_t)500000000)
+#define QUEUE_MAX         64u /* Streams that wait for their turn; the core asks for others again. */
 
 /* ---- sending ------------------------------------------------------------------------------------ */
 
@@ -43,6 +46,7 @@ struct snapshot_out {
     struct buf position; /* Next key inside it; empty: its start. */
     struct buf pairs;
     uint32_t pairs_count;
+    uint64_t sent; /* Bytes of chunks. */
     struct status st;
 };
 
@@ -156,26 +160,69 @@ MAYYIELD static struct status send_chunk(struct snapshot_out *o, uint32_t seq)
     parts[0] = bytes_of(prefix, varint_put(prefix, parts[1].len));
     parts[2] = buf_bytes(&o->pairs);
     TRY_OUT(rpc_call(r->store->o.rpc, o->to, RPC_TYPE_SNAPSHOT, parts, 3,
-                     env_mono_ns(shard_env(r->store->shard)) + CHUNK_DEADLINE_NS, &arena, &reply));
+                     env_mono_ns(shard_env(r->store->shard)) + CHUNK_DEADLINE_NS +
+                         (pb.last ? o->sent / INSTALL_RATE * SECOND_NS : 0),
+                     &arena, &reply));
 out:
     arena_deinit(&arena);
     return st;
 }
 
+/* We yielded: only the leader that started the stream may go on with it. */
+static struct status check_sender(const struct snapshot_out *o)
+{
+    const struct replica *r = o->replica;
+
+    return r->life == REPLICA_INIT && !r->store->stopping &&
+                   raft_get_state(r->raft).role == RAFT_LEADER
+               ? OK
+               : FAIL(STATUS_NOT_LEADER, "leadership moved during a snapshot");
+}
+
+/* Keeps all streams of the store together below the rate. */
+MAYYIELD static struct status pace(struct store *s, size_t bytes)
+{
+    const uint64_t now = env_mono_ns(shard_env(s->shard));
+    const uint64_t from = s->snapshot_free_ns < now ? now : s->snapshot_free_ns;
+
+    s->snapshot_free_ns = from + (uint64_t)bytes * SECOND_NS / RANGE_SNAPSHOT_RATE;
+    return from > now ? fiber_sleep(from - now) : OK;
+}
+
+/* The first chunk, until the receiver has a place for it. */
+MAYYIELD static struct status send_first(struct snapshot_out *o, uint64_t until_ns)
+{
+    struct status st = send_chunk(o, 0);
+
+    while (st.code == STATUS_OVERLOADED) {
+        if (env_mono_ns(shard_env(o->replica->store->shard)) >= until_ns) {
+            return st;
+        }
+        TRY(fiber_sleep(RETRY_NS));
+        TRY(check_sender(o));
+        st = send_chunk(o, 0);
+    }
+    return st;
+}
+
 MAYYIELD static struct status stream(struct snapshot_out *o)
 {
-    struct replica *r = o->replica;
+    struct store *s = o->replica->store;
+    const uint64_t begin = env_mono_ns(shard_env(s->shard));
 
     for (uint32_t seq = 0; seq == 0 || o->span < KEY_RANGE_SPANS; seq++) {
         fiber_run_blocking(ENV_LANE_IO, fill_chunk, o);
         TRY(o->st);
-        /* We yielded: only the leader that started the stream may go on with it. */
-        if (r->life != REPLICA_INIT || r->store->stopping ||
-            raft_get_state(r->raft).role != RAFT_LEADER) {
-            return FAIL(STATUS_NOT_LEADER, "leadership moved during a snapshot");
+        TRY(pace(s, o->pairs.len));
+        TRY(check_sender(o));
+        TRY(seq == 0 ? send_first(o, begin + CHUNK_DEADLINE_NS) : send_chunk(o, seq));
+        o->sent += o->pairs.len;
+        if (env_mono_ns(shard_env(s->shard)) - begin > STREAM_NS_MAX) {
+            return FAIL(STATUS_TIMEOUT, "a snapshot took too long");
         }
-        TRY(send_chunk(o, seq));
     }
+    LOG_INFO("snapshot.sent", U64("range", o->replica->range.v), U64("to", o->to.store.v),
+             U64("bytes", o->sent), NS("took", env_mono_ns(shard_env(s->shard)) - begin));
     return OK;
 }
 
@@ -188,11 +235,13 @@ MAYYIELD static void send_fiber(void *arg)
 
     o->fiber = fiber_current();
     while (status_ok(st) && s->snapshots_out >= RANGE_SNAPSHOTS_OUT_MAX && !s->stopping) {
-        st = fiber_sleep(RETRY_NS); /* Looked at again above. */
+        st = wait_queue_wait(&s->snapshot_turn, DEADLINE_NONE); /* Looked at again above. */
     }
+    s->snapshots_queued--;
     s->snapshots_out++;
     st = status_ok(st) ? stream(o) : st;
     s->snapshots_out--;
+    wait_queue_wake_one(&s->snapshot_turn);
     if (status_ok(st)) {
         s->stats.snapshots_sent++;
     } else {
@@ -260,7 +309,9 @@ void snapshot__send(struct replica *r, replica_id peer)
             return; /* On its way. */
         }
     }
-    o = target == NULL || r->store->stopping ? NULL : out_new(r, target);
+    o = target == NULL || r->store->stopping || r->store->snapshots_queued >= QUEUE_MAX
+            ? NULL
+            : out_new(r, target);
     if (o == NULL) {
         /* Owed for every request of the core: otherwise the peer would get nothing any more. */
         raft_report_snapshot(r->raft, peer, false);
@@ -268,302 +319,7 @@ void snapshot__send(struct replica *r, replica_id peer)
     }
     replica__acquire(r);
     r->store->fibers++;
+    r->store->snapshots_queued++;
     list_push_back(&r->outgoing, &o->link);
     LOG_INFO("snapshot.sending", U64("range", r->range.v), U64("to", target->store.v));
-}
-
-/* ---- receiving ---------------------------------------------------------------------------------- */
-
-struct snapshot_in {
-    struct uuid uuid;
-    uint32_t seq;
-    uint64_t index;
-    uint64_t term;
-    struct arena arena;
-    struct range_desc desc;
-    struct key_span spans[KEY_RANGE_SPANS]; /* What it may contain. */
-    struct engine_batch staged;
-    struct applied_state state; /* Among what was staged. */
-    bool has_state;
-    struct hts gc_threshold; /* Likewise; zero: none. */
-    bool complete; /* Offered to the core: until that has decided nothing else comes in. */
-    struct rpc_reply_to reply; /* Of the last chunk, answered when installed. */
-};
-
-void snapshot__drop(struct replica *r)
-{
-    struct snapshot_in *in = r->snap_in;
-
-    r->snap_in = NULL;
-    if (in != NULL) {
-        engine_batch_deinit(&in->staged);
-        arena_deinit(&in->arena);
-        free(in);
-    }
-}
-
-static struct status begin(struct replica *r, const Dsql__Pb__SnapshotChunk *pb)
-{
-    struct snapshot_in *in = NULL;
-
-    snapshot__drop(r);
-    if (pb->desc == NULL || pb->desc->range_id != r->range.v || pb->snap_uuid.len != 16) {
-        return FAIL(STATUS_CORRUPT, "damaged snapshot header");
-    }
-    in = calloc(1, sizeof(*in));
-    if (in == NULL) {
-        return FAIL(STATUS_MEMORY, "out of memory");
-    }
-    r->snap_in = in;
-    memcpy(in->uuid.b, pb->snap_uuid.data, 16);
-    in->index = pb->index;
-    in->term = pb->term;
-    arena_init(&in->arena, 0);
-    engine_batch_init(&in->staged);
-    in->staged.ops.limit = RANGE_SNAPSHOT_BYTES_MAX;
-    TRY(range_desc_from_pb(pb->desc, &in->arena, &in->desc));
-    return key_range_spans(&in->arena, r->range, in->desc.start, in->desc.end, in->spans);
-}
-
-/* Keys that another replica of this store holds: it would lose them. */
-static bool overlaps(struct replica *r, const struct range_desc *d)
-{
-    size_t pos = 0;
-    uint64_t key = 0;
-    void *value = NULL;
-
-    while (map_next(&r->store->replicas, &pos, &key, &value)) {
-        const struct replica *other = value;
-
-        if (other != r && other->life == REPLICA_INIT && bytes_cmp(other->desc.start, d->end) < 0 &&
-            bytes_cmp(d->start, other->desc.end) < 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool belongs(const struct snapshot_in *in, struct bytes key)
-{
-    for (int i = 0; i < KEY_RANGE_SPANS; i++) {
-        if (bytes_cmp(in->spans[i].start, key) <= 0 && bytes_cmp(key, in->spans[i].end) < 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* One pair of a chunk. AppliedState travels with the data; it must be that of the header. */
-static struct status stage_pair(struct replica *r, struct bytes key, struct bytes value)
-{
-    struct snapshot_in *in = r->snap_in;
-    uint8_t mem[KEY_RANGE_ID_SIZE];
-
-    if (!belongs(in, key)) {
-        return FAIL(STATUS_CORRUPT, "a snapshot with keys of another range");
-    }
-    if (bytes_eq(key, key_range_record(mem, r->range, KEY_RANGE_APPLIED))) {
-        TRY(applied_state_decode(value, &in->state));
-        if (in->state.index != in->index || in->state.term != in->term) {
-            return FAIL(STATUS_CORRUPT, "a snapshot of another index than it says");
-        }
-        in->has_state = true;
-    } else if (bytes_eq(key, key_range_record(mem, r->range, KEY_RANGE_GC_THRESHOLD))) {
-        TRY(gc__decode_threshold(value, &in->gc_threshold));
-    }
-    return engine_batch_put(&in->staged, ENGINE_CF_STATE, key, value);
-}
-
-static struct status stage(struct replica *r, const Dsql__Pb__SnapshotChunk *pb, struct bytes block)
-{
-    struct reader rd = reader_of(block);
-
-    if (hash64(block, 0) != pb->checksum) {
-        return FAIL(STATUS_CORRUPT, "a snapshot chunk was damaged on its way");
-    }
-    for (uint32_t i = 0; i < pb->pairs; i++) {
-        const struct bytes key = read_lp_bytes(&rd);
-        const struct bytes value = read_lp_bytes(&rd);
-
-        if (rd.bad) {
-            return FAIL(STATUS_CORRUPT, "damaged snapshot chunk");
-        }
-        TRY(stage_pair(r, key, value));
-    }
-    r->snap_in->seq++;
-    return OK;
-}
-
-/* All chunks are here: offer the snapshot to the core. *done: nothing is to be installed. */
-static struct status offer(struct replica *r, const Dsql__Pb__SnapshotChunk *pb, bool *done)
-{
-    struct raft_conf conf;
-    const struct raft_state before = raft_get_state(r->raft);
-    const struct raft_msg m = {
-        .type = RAFT_MSG_SNAP,
-        .from = {pb->from_replica},
-        .to = r->id,
-        .term = pb->raft_term,
-        .index = pb->index,
-        .log_term = pb->term,
-        .conf = &conf,
-    };
-
-    *done = before.commit >= pb->index;
-    if (*done) {
-        return OK; /* The log got there by itself. */
-    }
-    if (before.term > pb->raft_term) {
-        return FAIL(STATUS_NOT_LEADER, "the snapshot comes from an older leader");
-    }
-    if (!r->snap_in->has_state) {
-        return FAIL(STATUS_CORRUPT, "a snapshot without applied state");
-    }
-    if (overlaps(r, &r->snap_in->desc)) {
-        return FAIL(STATUS_INVALID, "the range overlaps one that this store holds");
-    }
-    range_desc_conf(&r->snap_in->desc, &conf);
-    replica__refresh_view(r);
-    TRY(raft_step(r->raft, &m));
-    r->snap_in->complete = true;
-    store__mark_dirty(r);
-    return OK;
-}
-
-void snapshot__settle(struct replica *r)
-{
-    struct snapshot_in *in = r->snap_in;
-    struct status st = OK;
-
-    if (in == NULL || !in->complete) {
-        return;
-    }
-    if (raft_get_state(r->raft).commit < in->index) {
-        st = FAIL(STATUS_NOT_LEADER, "the snapshot was refused");
-    }
-    rpc_reply(r->store->o.rpc, &in->reply, st, NULL, 0);
-    snapshot__drop(r);
-}
-
-static struct status take_chunk(struct store *s, const struct rpc_message *m, bool *answered)
-{
-    struct reader rd = reader_of(m->body);
-    const struct bytes head = read_lp_bytes(&rd);
-    ProtobufCAllocator allocator;
-    const Dsql__Pb__SnapshotChunk *pb = NULL;
-    struct replica *r = NULL;
-    bool done = false;
-
-    arena_reset(&s->scratch);
-    allocator = pb_arena_allocator(&s->scratch);
-    pb = rd.bad ? NULL : dsql__pb__snapshot_chunk__unpack(&allocator, head.len, head.ptr);
-    if (pb == NULL || pb->snap_uuid.len != 16 || pb->to_replica == 0) {
-        return FAIL(STATUS_CORRUPT, "damaged snapshot chunk");
-    }
-    r = store__find(s, (range_id){pb->range_id});
-    if (r == NULL || r->id.v != pb->to_replica) {
-        /* Raft's messages create replicas; by the time of a snapshot it exists. */
-        return FAIL(STATUS_NOT_FOUND, "the replica to receive the snapshot does not exist");
-    }
-    r->last_from.v = pb->from_replica;
-    r->last_from_store = m->from_store;
-    if (r->snap_in != NULL && r->snap_in->complete) {
-        /* A repetition of its last chunk is answered when it is installed. */
-        *answered = memcmp(r->snap_in->uuid.b, pb->snap_uuid.data, 16) == 0;
-        return FAIL(STATUS_OVERLOADED, "a snapshot is being installed");
-    }
-    if (pb->seq == 0) {
-        TRY(begin(r, pb));
-    }
-    if (r->snap_in == NULL || r->snap_in->seq != pb->seq ||
-        memcmp(r->snap_in->uuid.b, pb->snap_uuid.data, 16) != 0) {
-        return FAIL(STATUS_INVALID, "a snapshot chunk out of order");
-    }
-    TRY(stage(r, pb, rd.rest));
-    if (!pb->last) {
-        return OK;
-    }
-    r->snap_in->reply = rpc_reply_to(m);
-    TRY(offer(r, pb, &done));
-    *answered = !done; /* Else when the install is durable. */
-    return OK;
-}
-
-void snapshot__on_chunk(void *store, const struct rpc_message *m)
-{
-    struct store *s = store;
-    const struct rpc_reply_to reply = rpc_reply_to(m);
-    bool answered = false;
-    struct status st = FAIL(STATUS_UNAVAILABLE, "the store is starting or stopping");
-
-    if (s->awake && !s->stopping) {
-        st = take_chunk(s, m, &answered);
-    }
-    if (!answered) {
-        rpc_reply(s->o.rpc, &reply, st, NULL, 0);
-    }
-}
-
-static struct status put_snapshot(struct replica *r, const struct raft_ready *rd,
-                                  struct engine_batch *b)
-{
-    struct snapshot_in *in = r->snap_in;
-    uint8_t mem[KEY_RAFT_LOG_SIZE];
-    uint8_t end[KEY_RAFT_LOG_SIZE];
-    uint8_t value[2 * VARINT_MAX];
-    struct buf ident = {0};
-    size_t len = 0;
-    struct status st = OK;
-
-    for (int i = 0; i < KEY_RANGE_SPANS; i++) {
-        TRY(engine_batch_delete_range(b, ENGINE_CF_STATE, in->spans[i].start, in->spans[i].end));
-    }
-    TRY(engine_batch_append(b, buf_bytes(&in->staged.ops), true));
-    TRY(engine_batch_delete_range(b, ENGINE_CF_RAFT, key_raft_log(mem, r->range, 0),
-                                  key_raft_log(end, r->range, UINT64_MAX)));
-    len = varint_put(value, rd->snapshot_index);
-    len += varint_put(value + len, rd->snapshot_term);
-    TRY(engine_batch_put(b, ENGINE_CF_RAFT, key_raft(mem, r->range, KEY_RAFT_TRUNCATED),
-                         bytes_of(value, len)));
-    TRY_OUT(replica__ident_encode(r, in->desc.start, &ident));
-    TRY_OUT(engine_batch_put(b, ENGINE_CF_RAFT, key_raft(mem, r->range, KEY_RAFT_IDENT),
-                             buf_bytes(&ident)));
-out:
-    buf_deinit(&ident);
-    return st;
-}
-
-void snapshot__install(struct replica *r, const struct raft_ready *rd, struct store_write *w)
-{
-    struct snapshot_in *in = r->snap_in;
-    struct write_item *item = NULL;
-    struct buf desc = {0};
-    struct status st = OK;
-
-    INVARIANT(in != NULL && in->complete);
-    INVARIANT(in->index == rd->snapshot_index);
-    TRY_OUT(put_snapshot(r, rd, &w->batch));
-    TRY_OUT(range_desc_encode(&in->desc, &desc));
-    item = store__add_item(w, r);
-    item->snapshot = true;
-    item->applied = true;
-    item->state = in->state;
-    item->desc = blob_copy(buf_bytes(&desc));
-    INVARIANT(item->desc != NULL);
-    item->snapshot_reply = in->reply;
-    w->sync = true;
-    r->submitted = in->state;
-    r->gc_threshold = hts_max(r->gc_threshold, in->gc_threshold);
-    r->truncated_index = rd->snapshot_index;
-    r->truncated_term = rd->snapshot_term;
-    r->log_bytes = 0;
-    lease__closed(r);
-    r->store->stats.snapshots_installed++;
-    LOG_INFO("snapshot.installing", U64("range", r->range.v), U64("index", rd->snapshot_index));
-    snapshot__drop(r);
-out:
-    buf_deinit(&desc);
-    if (!status_ok(st)) {
-        store__fatal(r->store, st);
-    }
 }

@@ -292,6 +292,7 @@ enum key_raft_tag {
     KEY_RAFT_IDENT = 'i',
     KEY_RAFT_LOG = 'l', /* + be64(index) */
     KEY_RAFT_SNAP_PENDING = 'n',
+    KEY_RAFT_SPOOL = 's', /* + be64(seq): chunks of a snapshot that comes in. */
     KEY_RAFT_TRUNCATED = 't',
     KEY_RAFT_TOMBSTONE = 'z',
 };
@@ -299,7 +300,8 @@ enum key_raft_tag {
 #define KEY_RAFT_LOG_SIZE 18
 NOYIELD struct bytes key_raft(uint8_t out[KEY_RAFT_SIZE], range_id r, enum key_raft_tag tag);
 NOYIELD struct bytes key_raft_log(uint8_t out[KEY_RAFT_LOG_SIZE], range_id r, uint64_t index);
-/* Range, tag and, for log keys, index (otherwise 0). False: not such a key. */
+NOYIELD struct bytes key_raft_spool(uint8_t out[KEY_RAFT_LOG_SIZE], range_id r, uint64_t seq);
+/* Range, tag and, for log and spool keys, index (otherwise 0). False: not such a key. */
 NOYIELD bool key_raft_split(struct bytes key, range_id *r, enum key_raft_tag *tag, uint64_t *index);
 
 /* CF raft: S tag */

@@ -147,23 +147,31 @@ struct bytes key_raft_log(uint8_t out[KEY_RAFT_LOG_SIZE], range_id r, uint64_t i
     return bytes_of(out, KEY_RAFT_LOG_SIZE);
 }
 
+struct bytes key_raft_spool(uint8_t out[KEY_RAFT_LOG_SIZE], range_id r, uint64_t seq)
+{
+    (void)key_raft(out, r, KEY_RAFT_SPOOL);
+    be64_put(out + KEY_RAFT_SIZE, seq);
+    return bytes_of(out, KEY_RAFT_LOG_SIZE);
+}
+
 bool key_raft_split(struct bytes key, range_id *r, enum key_raft_tag *tag, uint64_t *index)
 {
-    static const char tags[] = {KEY_RAFT_HARD_STATE,   KEY_RAFT_IDENT,     KEY_RAFT_LOG,
-                                KEY_RAFT_SNAP_PENDING, KEY_RAFT_TRUNCATED, KEY_RAFT_TOMBSTONE};
-    bool is_log = false;
+    static const char tags[] = {KEY_RAFT_HARD_STATE,   KEY_RAFT_IDENT, KEY_RAFT_LOG,
+                                KEY_RAFT_SNAP_PENDING, KEY_RAFT_SPOOL, KEY_RAFT_TRUNCATED,
+                                KEY_RAFT_TOMBSTONE};
+    bool numbered = false;
 
     if (key.len < KEY_RAFT_SIZE || key.ptr[0] != RAFT_LEAD ||
         memchr(tags, key.ptr[9], sizeof(tags)) == NULL) {
         return false;
     }
-    is_log = key.ptr[9] == KEY_RAFT_LOG;
-    if (key.len != (is_log ? KEY_RAFT_LOG_SIZE : KEY_RAFT_SIZE)) {
+    numbered = key.ptr[9] == KEY_RAFT_LOG || key.ptr[9] == KEY_RAFT_SPOOL;
+    if (key.len != (numbered ? KEY_RAFT_LOG_SIZE : KEY_RAFT_SIZE)) {
         return false;
     }
     *r = (range_id){be64_get(key.ptr + 1)};
     *tag = (enum key_raft_tag)key.ptr[9];
-    *index = is_log ? be64_get(key.ptr + KEY_RAFT_SIZE) : 0;
+    *index = numbered ? be64_get(key.ptr + KEY_RAFT_SIZE) : 0;
     return true;
 }
 

@@ -150,6 +150,184 @@ TEST(snapshot, many_chunks)
     cluster_stop(&c);
 }
 
+/* ---- large ones, and crashes on the way ---------------------------------------------------------- */
+
+#define BIG 3
+
+/* Values of a chunk each. */
+static bool put_big(struct cluster *c, uint32_t i, char fill)
+{
+    static char big[520000];
+
+    memset(big, fill, sizeof(big) - 1);
+    for (int n = 0; n < BIG; n++) {
+        char k[] = {(char)0x88, 'b', (char)('a' + n), (char)0x88, '\0'};
+
+        if (cluster_put(c, i, k, big) != STATUS_OK) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint64_t installed(struct cluster *c, uint32_t i)
+{
+    struct store_stats stats;
+
+    store_get_stats(c->nodes[i].store, &stats);
+    return stats.snapshots_installed;
+}
+
+/* No chunk and no marker is left in the raft family. */
+static bool spool_is_empty(struct cluster *c, uint32_t i)
+{
+    uint8_t lower[KEY_RAFT_SIZE];
+    uint8_t upper[KEY_RAFT_SIZE];
+    const range_id range = {RANGE_FIRST_ID};
+    struct engine_iter_options io = {.cf = ENGINE_CF_RAFT,
+                                     .lower = key_raft(lower, range, KEY_RAFT_SNAP_PENDING),
+                                     .upper = key_raft(upper, range, KEY_RAFT_TRUNCATED)};
+    struct engine_iter *it = NULL;
+    bool empty = false;
+
+    INVARIANT(status_ok(engine_iter_open(c->nodes[i].engine, &io, &it)));
+    engine_iter_seek_first(it);
+    empty = !engine_iter_valid(it);
+    engine_iter_close(it);
+    return empty;
+}
+
+/* Node 2 is a voter that has missed so much that only a snapshot helps. */
+static void fall_behind(struct cluster *c)
+{
+    INVARIANT(voters(c, 3, 3));
+    INVARIANT(put_big(c, 0, 'o'));
+    for (int i = 0; i < 3; i++) {
+        c->nodes[i].store->o.log_bytes_max = 4000;
+    }
+    cluster_run_ms(c, 500);
+    c->nodes[2].cut = true;
+    cluster_run_ms(c, 4000);
+    c->latency_ms = 20;
+    INVARIANT(put_many(c, 0, 40));
+    INVARIANT(put_big(c, 0, 'n'));
+    c->latency_ms = 0;
+    cluster_run_ms(c, 2000);
+}
+
+/*
+ * Power is cut after the n-th job of the receiver, with all, some or none of its unsynced writes lost. Whatever
+ * the moment: the store starts, the replica is the old or the new one and never half of both, and it ends up
+ * like the others.
+ */
+static bool crash_at(uint32_t job, uint32_t keep, bool *was_over)
+{
+    struct cluster c = {0};
+    struct env *env = NULL;
+    uint64_t before = 0;
+    bool ok = true;
+
+    fall_behind(&c);
+    before = installed(&c, 2);
+    env = shard_env(c.nodes[2].shard);
+    fake_env_hold(env, FAKE_HOLD_JOBS);
+    c.nodes[2].cut = false;
+    for (uint32_t n = 0; n < job; n++) {
+        fake_env_let_through(env, 1);
+        cluster_run_ms(&c, 100); /* Also the leader's probes need their time. */
+    }
+    *was_over = installed(&c, 2) > before && spool_is_empty(&c, 2);
+    c.nodes[2].cut = true;
+    memdisk_crash(c.nodes[2].disk, keep);
+    fake_env_hold(env, FAKE_HOLD_NOTHING); /* What is still to be written never is. */
+    cluster_crash(&c, 2, keep);
+    cluster_restart(&c, 2);
+    cluster_run_ms(&c, 6000);
+    for (int n = 0; n < 40 && !cluster_digests_equal(&c); n++) {
+        cluster_run_ms(&c, 1000); /* The sender may have to give up a call first. */
+    }
+    ok = cluster_digests_equal(&c) && c.nodes[2].fatal == 0 && spool_is_empty(&c, 2);
+    c.nodes[1].cut = true;     /* Its vote and its acknowledgements count. */
+    cluster_run_ms(&c, 30000); /* A leader that still waits for an answer gives up. */
+    ok = ok && cluster_wait_leaseholder(&c) >= 0 &&
+         cluster_put(&c, (uint32_t)cluster_leaseholder(&c), key, "after") == STATUS_OK;
+    cluster_stop(&c);
+    return ok;
+}
+
+TEST(snapshot, power_is_cut_at_every_step_of_a_large_one)
+{
+    static const uint32_t keeps[] = {1000, 0, 1};
+    bool was_over = false;
+    uint32_t job = 1;
+
+    for (; !was_over && job < 200; job++) {
+        EXPECT_TRUE(crash_at(job, keeps[job % ARRAY_COUNT(keeps)], &was_over));
+    }
+    EXPECT_TRUE(job > 2 * BIG + 4); /* It had that many steps. */
+    EXPECT_TRUE(was_over);
+}
+
+/* Nothing is read from a replica that is half written. */
+TEST(snapshot, an_installing_replica_serves_and_says_nothing)
+{
+    struct cluster c = {0};
+    struct env *env = NULL;
+    struct replica *r = NULL;
+    enum status_code code = STATUS_OK;
+    bool seen = false;
+
+    fall_behind(&c);
+    env = shard_env(c.nodes[2].shard);
+    fake_env_hold(env, FAKE_HOLD_JOBS);
+    c.nodes[2].cut = false;
+    for (int n = 0; n < 200 && !seen; n++) {
+        fake_env_let_through(env, 1);
+        cluster_run_ms(&c, 100);
+        r = store__find(c.nodes[2].store, (range_id){RANGE_FIRST_ID});
+        seen = r->life == REPLICA_INSTALLING && r->install != NULL;
+    }
+    EXPECT_TRUE(seen);
+    EXPECT_TRUE(cluster_get(&c, 2, key, &code) == NULL);
+    EXPECT_EQ(STATUS_NOT_LEADER, code);
+    shard_enter(c.nodes[2].shard);
+    gone__told(r); /* Must not tear down what is being written. */
+    shard_leave(c.nodes[2].shard);
+    EXPECT_TRUE(r->life == REPLICA_INSTALLING);
+    fake_env_hold(env, FAKE_HOLD_NOTHING);
+    cluster_run_ms(&c, 3000);
+    EXPECT_TRUE(cluster_digests_equal(&c));
+    EXPECT_TRUE(spool_is_empty(&c, 2));
+    cluster_stop(&c);
+}
+
+/* A store that is stopped, or whose disk fails, in the middle of it comes to an end. */
+TEST(snapshot, stores_stop_in_the_middle_of_one)
+{
+    for (int fail = 0; fail < 2; fail++) {
+        for (uint32_t jobs = 8; jobs < 20; jobs += 3) {
+            struct cluster c = {0};
+            struct env *env = NULL;
+
+            fall_behind(&c);
+            env = shard_env(c.nodes[2].shard);
+            fake_env_hold(env, FAKE_HOLD_JOBS);
+            c.nodes[2].cut = false;
+            for (uint32_t n = 0; n < jobs; n++) {
+                fake_env_let_through(env, 1);
+                cluster_run_ms(&c, 100);
+            }
+            if (fail != 0) {
+                memdisk_fail_writes(c.nodes[2].disk, STATUS_IO);
+            }
+            fake_env_hold(env, FAKE_HOLD_NOTHING);
+            cluster_run_ms(&c, fail != 0 ? 500 : 0);
+            EXPECT_EQ(fail != 0, c.nodes[2].fatal > 0);
+            cluster_stop(&c);
+        }
+    }
+}
+
 static uint64_t generation(struct cluster *c, uint32_t i)
 {
     return store__find(c->nodes[i].store, (range_id){RANGE_FIRST_ID})->desc.generation;
@@ -379,6 +557,35 @@ TEST(snapshot, damaged_ones_are_refused)
     chunk_state(&k, 500);
     k.desc.replicas_count = 2;
     EXPECT_EQ(STATUS_OK, offer(&c, &k));
+    cluster_stop(&c);
+}
+
+/* Two come in at a time. One whose sender has fallen silent gives its place up. */
+TEST(snapshot, others_are_told_to_come_later)
+{
+    struct cluster c = {0};
+    struct chunk k;
+
+    lone_replica(&c);
+    for (uint64_t range = 1; range <= 4; range++) {
+        struct replica *r = NULL;
+
+        shard_enter(c.nodes[1].shard);
+        if (range > 1) {
+            INVARIANT(status_ok(
+                replica__create(c.nodes[1].store, (range_id){range}, (replica_id){2}, &r)));
+        }
+        shard_leave(c.nodes[1].shard);
+        cluster_run_ms(&c, range == 4 ? 31000 : 10);
+        chunk_init(&k, 2);
+        k.pb.range_id = range;
+        k.desc.id.v = range;
+        k.pb.last = false;
+        EXPECT_EQ(range == 3 ? STATUS_OVERLOADED : STATUS_OK, offer(&c, &k));
+    }
+    EXPECT_TRUE(store__find(c.nodes[1].store, (range_id){1})->snap_in == NULL);
+    EXPECT_TRUE(store__find(c.nodes[1].store, (range_id){4})->snap_in != NULL);
+    EXPECT_EQ(0, c.nodes[1].fatal);
     cluster_stop(&c);
 }
 

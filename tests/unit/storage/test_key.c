@@ -928,6 +928,9 @@ TEST(key, raft_keys_split_again)
     EXPECT_EQ(77, r.v);
     EXPECT_EQ(KEY_RAFT_LOG, tag);
     EXPECT_EQ(12, index);
+    EXPECT_TRUE(key_raft_split(key_raft_spool(mem, (range_id){77}, 13), &r, &tag, &index));
+    EXPECT_EQ(KEY_RAFT_SPOOL, tag);
+    EXPECT_EQ(13, index);
     EXPECT_TRUE(
         key_raft_split(key_raft(mem, (range_id){78}, KEY_RAFT_HARD_STATE), &r, &tag, &index));
     EXPECT_EQ(78, r.v);
