@@ -30,6 +30,10 @@ struct topology_store {
     node_id node; /* Stores of one node die together: never two replicas of a range on it. */
     struct locality locality;
     enum topology_health health;
+    bool load_known; /* What follows was heard of lately. */
+    uint32_t ranges; /* Replicas there. */
+    uint32_t leases;
+    uint64_t requests_per_s; /* Served under those leases. */
 };
 
 struct topology {
