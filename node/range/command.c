@@ -6,7 +6,7 @@
 #include "node/base/codec.h"
 #include "node/base/hash.h"
 
-#define COMMAND_FORMAT 2u
+#define COMMAND_FORMAT 3u
 #define APPLIED_FORMAT 2u
 #define STATS_FIELDS   10
 
@@ -94,6 +94,17 @@ static void change_decode(struct reader *r, struct command *out)
     out->freeze_index = read_varint(r);
 }
 
+static void txn_decode(struct reader *r, struct command *out)
+{
+    const struct bytes id = read_lp_bytes(r);
+
+    if (id.len == sizeof(out->txn.b)) {
+        memcpy(out->txn.b, id.ptr, id.len);
+    } else {
+        r->bad = r->bad || id.len != 0;
+    }
+}
+
 struct status command_encode(const struct command *c, struct buf *out)
 {
     TRY(buf_append_u8(out, COMMAND_FORMAT));
@@ -105,6 +116,10 @@ struct status command_encode(const struct command *c, struct buf *out)
     TRY(buf_append_lp(out, c->desc));
     if (changes_ranges(c->kind)) {
         TRY(change_encode(c, out));
+    }
+    if (c->kind == COMMAND_WRITE) {
+        TRY(buf_append_lp(out, uuid_is_zero(c->txn) ? BYTES_EMPTY
+                                                    : bytes_of(c->txn.b, sizeof(c->txn.b))));
     }
     return buf_append_bytes(out, c->ops);
 }
@@ -123,6 +138,9 @@ struct status command_decode(struct bytes b, struct command *out)
     out->desc = read_lp_bytes(&r);
     if (changes_ranges(out->kind)) {
         change_decode(&r, out);
+    }
+    if (out->kind == COMMAND_WRITE) {
+        txn_decode(&r, out);
     }
     out->ops = r.rest;
     if (r.bad || format != COMMAND_FORMAT || kind < COMMAND_WRITE || kind >= COMMAND_KIND_COUNT) {

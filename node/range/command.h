@@ -44,6 +44,7 @@ struct command {
     struct mvcc_stats stats; /* Deltas. */
     struct bytes desc;       /* CONF, SPLIT, MERGE, CANCEL_MERGE: encoded descriptor. */
     struct bytes ops;        /* Encoded engine changes. */
+    struct uuid txn;         /* WRITE: whose one-round commit it is, at start_ts; zero: of none. */
 
     /* Of changes of ranges. SPLIT: start_ts is when the range stopped serving. FREEZE likewise. */
     struct bytes right;            /* SPLIT, MERGE: encoded descriptor of the right-hand range. */

@@ -15,6 +15,7 @@
 #include "node/range/conflict/lock_table.h"
 #include "node/range/conflict/tscache.h"
 #include "node/range/store.h"
+#include "node/range/txn/recent.h"
 #include "node/runtime/fiber.h"
 #include "node/storage/key/key.h"
 #include "node/storage/mvcc/mvcc.h"
@@ -97,6 +98,7 @@ struct replica {
     struct latches latches;
     bool lease_open;          /* The lease is held here; what follows belongs to it. */
     struct lock_table *locks; /* NULL: nobody has locked or waited yet. */
+    struct hts known_since;   /* Commits above were applied here one by one; see txn/recent.h. */
     struct hts floor;         /* Likewise: everything read before is below (lease start, merges). */
     struct closed_ts closed;
     struct list proposals;
@@ -202,7 +204,8 @@ struct store {
     uint32_t writes_inflight;
     struct liveness *liveness;
     struct tscache *tscache;
-    struct side *side;      /* Closed timestamps of idle ranges. */
+    struct recent *recent;
+    struct side *side; /* Closed timestamps of idle ranges. */
     struct finished_txns finished;
     struct push_waits pushes;
     struct hts quiet_until; /* No Raft before: own promises of the life before. */

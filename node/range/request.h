@@ -33,18 +33,22 @@ enum range_op {
     RANGE_OP_ABSENT = 7,  /* Expects the key to be absent and leaves it so: an insert undone. */
 
     /* Of transactions. `key` is where it is routed: the anchor, or the key in question; `args` set. */
-    RANGE_OP_QUERY_INTENT = 8, /* Is the intent there at or below ts? If not it is prevented. */
-    RANGE_OP_END_TXN = 9,      /* STAGING, COMMITTED or ABORTED; last in its batch. See below. */
-    RANGE_OP_HEARTBEAT = 10,   /* Creates a PENDING record, or moves its last_heartbeat. */
-    RANGE_OP_PUSH = 11,        /* Alone in its batch; waits at most `wait_ns` for a change. */
-    RANGE_OP_QUERY_TXN = 12,   /* What the record says, and who waits for that transaction. */
-    RANGE_OP_RECOVER = 13,     /* Decides a STAGING record that nobody looks after. */
-    RANGE_OP_RESOLVE = 14,     /* [key, end) alone in its batch, or one key: settles intents, frees
+    RANGE_OP_QUERY_INTENT = 8,  /* Is the intent there at or below ts? If not it is prevented. */
+    RANGE_OP_END_TXN = 9,       /* STAGING, COMMITTED or ABORTED; last in its batch. See below. */
+    RANGE_OP_HEARTBEAT = 10,    /* Creates a PENDING record, or moves its last_heartbeat. */
+    RANGE_OP_PUSH = 11,         /* Alone in its batch; waits at most `wait_ns` for a change. */
+    RANGE_OP_QUERY_TXN = 12,    /* What the record says, and who waits for that transaction. */
+    RANGE_OP_RECOVER = 13,      /* Decides a STAGING record that nobody looks after. */
+    RANGE_OP_RESOLVE = 14,      /* [key, end) alone in its batch, or one key: settles intents, frees
                                   locks. */
+    RANGE_OP_QUERY_COMMIT = 15, /* Alone in its batch: was the 1PC batch of `txn`, sent at min_ts,
+                                   with `key` among its writes, committed? If not it never will be. */
     RANGE_OP_COUNT
 };
 
 /*
+ * QUERY_COMMIT answers COMMITTED at ts, ABORTED, or PENDING: nobody here knows any more.
+ *
  * END_TXN writes the record and answers how the transaction stands now:
  *   STAGING    as asked for; or PENDING at `ts`: some write of the batch, or a push, made it land higher
  *              than asked for, and reads have to be refreshed first: nothing is staged;
@@ -110,8 +114,10 @@ struct range_batch_txn {
     struct bytes anchor;
     uint32_t priority;
     bool read_committed;
-    struct hts min_ts;   /* When it began; never moves. */
-    struct hts write_ts; /* Where its intents shall stand, at least. */
+    struct hts min_ts; /* When it began; never moves. */
+    struct hts
+        write_ts; /* Where its intents shall stand, at least; of a 1PC batch with an id: when it
+                            was sent. */
     struct hts
         global_limit; /* Values up to it may have been written before it began. Zero: certain. */
     struct hts local_limit; /* The same by the clock of the node asked, when known; else zero. */

@@ -792,6 +792,7 @@ struct status store_create(const struct store_options *o, struct arena *msg_aren
     wait_queue_init(&s->idle);
     s->tick.fn = store_tick;
     TRY_OUT(tscache_create(&(struct tscache_options){0}, &s->tscache));
+    TRY_OUT(recent_create(store_now(s), &s->recent));
     TRY_OUT(load_liveness(s));
     TRY_OUT(side__create(s, &s->side));
     TRY_OUT(load_replicas(s));
@@ -879,6 +880,7 @@ void store_destroy(struct store *s)
     side__destroy(s->side);
     liveness_destroy(s->liveness);
     tscache_destroy(s->tscache);
+    recent_destroy(s->recent);
     engine_batch_deinit(&s->eval_batch);
     buf_deinit(&s->block);
     arena_deinit(&s->scratch);

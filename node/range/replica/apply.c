@@ -79,6 +79,8 @@ static struct status apply_command(struct replica *r, const struct raft_entry *e
         r->gc_threshold = hts_max(r->gc_threshold, c.start_ts);
         break;
     case COMMAND_WRITE:
+        recent_note(r->store->recent, c.txn, c.start_ts);
+        break;
     case COMMAND_NOOP:
     case COMMAND_KIND_COUNT:
         break;

@@ -270,6 +270,7 @@ static struct status eval_request(struct eval *e, struct mvcc_reader *reader, st
         return eval_resolve(e, w, q);
     case RANGE_OP_PUSH:
     case RANGE_OP_QUERY_TXN:
+    case RANGE_OP_QUERY_COMMIT:
     case RANGE_OP_COUNT:
         break;
     }

@@ -402,7 +402,8 @@ void snapshot__install(struct replica *r, const struct raft_ready *rd, struct st
     r->truncated_index = rd->snapshot_index;
     r->truncated_term = rd->snapshot_term;
     r->log_bytes = 0;
-    r->serving_term = 0;
+    lease__closed(r);
+    r->known_since = hclock_hts(hlc_now(r->store->hlc));
     r->store->stats.snapshots_installed++;
     LOG_INFO("snapshot.installing", U64("range", r->range.v), U64("index", rd->snapshot_index),
              U64("chunks", p.chunks));

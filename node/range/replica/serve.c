@@ -81,6 +81,7 @@ static bool well_formed(const struct range_request *q, uint32_t count)
         return q->end.len == 0;
     case RANGE_OP_PUSH:
     case RANGE_OP_QUERY_TXN:
+    case RANGE_OP_QUERY_COMMIT:
         return q->end.len == 0 && q->args != NULL && count == 1;
     case RANGE_OP_QUERY_INTENT:
     case RANGE_OP_END_TXN:
@@ -748,16 +749,39 @@ static void mark_finished(struct serve *s, const struct eval *e)
     }
 }
 
+/* A one-round commit whose gateway has asked somebody what became of it must not come about any more: the
+ * answer may have been "nothing". Who asked before our lease asked another store. */
+static struct status check_not_given_up(const struct serve *s)
+{
+    const struct range_batch_txn *t = &s->b->txn;
+
+    if (!s->writes || s->b->intents || uuid_is_zero(t->id) || hts_is_zero(t->write_ts)) {
+        return OK;
+    }
+    if (tscache_marker_of(s->r->store->tscache, t->id).finished ||
+        !record__may_create(s->r, t->write_ts)) {
+        return FAIL(STATUS_TXN_RETRY,
+                    "the commit came too late: its gateway has given it up, or the "
+                    "leaseholder has changed");
+    }
+    return OK;
+}
+
 MAYYIELD static struct status propose_and_wait(struct serve *s, struct eval *e, uint64_t term)
 {
-    const struct command c = {
-        .kind = COMMAND_WRITE, .stats = e->stats, .ops = buf_bytes(&e->ops->ops)};
+    const bool one_round = s->writes && !s->b->intents;
+    const struct command c = {.kind = COMMAND_WRITE,
+                              .start_ts = one_round ? e->commit_ts : HTS_ZERO,
+                              .txn = one_round ? s->b->txn.id : (struct uuid){{0}},
+                              .stats = e->stats,
+                              .ops = buf_bytes(&e->ops->ops)};
     struct completion done = {0};
     struct status outcome = OK;
     struct status st = OK;
 
     /* The append gate: nothing below yields until the entry is in the core. */
     TRY(check_serve(s, hts_max(e->commit_ts, e->laid)));
+    TRY(check_not_given_up(s));
     mark_finished(s, e);
     if (e->ops->count == 0) {
         note_outcome(s, e); /* Nothing to write. */
@@ -944,6 +968,44 @@ MAYYIELD static struct status write_batch(struct serve *s)
     return st;
 }
 
+/* ---- what became of it -------------------------------------------------------------------------- */
+
+/* Everything that stands in the log by now has applied. */
+MAYYIELD static struct status wait_applied(struct serve *s)
+{
+    const uint64_t last = raft_get_state(s->r->raft).last;
+
+    while (s->r->applied.index < last) {
+        TRY(replica__wait_progress(s->r, s->deadline_ns));
+        TRY(check_serve(s, HTS_ZERO));
+    }
+    return OK;
+}
+
+/* Prevents the commit, then looks whether it is there: see check_not_given_up(). */
+MAYYIELD static struct status query_commit(struct serve *s, const struct range_request *q)
+{
+    struct replica *r = s->r;
+    struct range_txn_info *info = ARENA_NEW(s->arena, struct range_txn_info);
+
+    if (info == NULL) {
+        return FAIL(STATUS_MEMORY, "memory limit reached");
+    }
+    TRY(check_serve(s, clock_now(r)));
+    tscache_mark_finished(r->store->tscache, q->args->txn, clock_now(r));
+    TRY(wait_applied(s));
+    info->id = q->args->txn;
+    info->status = RANGE_TXN_PENDING;
+    if (recent_find(r->store->recent, q->args->txn, &info->ts)) {
+        info->status = RANGE_TXN_COMMITTED;
+    } else if (hts_less(recent_since(r->store->recent), q->args->min_ts) &&
+               hts_less(r->known_since, q->args->min_ts)) {
+        info->status = RANGE_TXN_ABORTED;
+    }
+    s->out->responses[0].txn = info;
+    return OK;
+}
+
 /* ---- entrance ----------------------------------------------------------------------------------- */
 
 static void classify(struct serve *s)
@@ -987,6 +1049,9 @@ MAYYIELD static struct status execute_once(struct serve *s)
     }
     if (q->op == RANGE_OP_RESOLVE && q->end.len > 0) {
         return resolve_span(s, q);
+    }
+    if (q->op == RANGE_OP_QUERY_COMMIT) {
+        return query_commit(s, q);
     }
     classify(s);
     if (s->writes || s->records) {

@@ -445,3 +445,51 @@ TEST(txn, a_span_is_settled_at_once)
     EXPECT_EQ(STATUS_TIMEOUT, code);
     cluster_stop(&c);
 }
+
+static struct range_txn_info query_commit(struct cluster *c, uint8_t n, struct hts sent)
+{
+    struct ask a = ask_init(c);
+    struct range_txn_info info = {0};
+
+    add(&a, RANGE_OP_QUERY_COMMIT, KEY_A,
+        (struct range_txn_args){.txn = txn_id(n), .min_ts = sent});
+    INVARIANT(run(&a) == STATUS_OK);
+    info = *a.call.result.responses[0].txn;
+    end(&a);
+    return info;
+}
+
+static enum status_code commit_at_once(struct cluster *c, uint8_t n, struct hts sent,
+                                       struct hts *commit_ts)
+{
+    struct ask a = ask_init(c);
+    enum status_code code = STATUS_OK;
+
+    a.call.batch.txn = (struct range_batch_txn){.id = txn_id(n), .write_ts = sent};
+    add(&a, RANGE_OP_PUT, KEY_A, (struct range_txn_args){0});
+    code = run(&a);
+    *commit_ts = a.call.result.commit_ts;
+    end(&a);
+    return code;
+}
+
+TEST(txn, what_became_of_a_one_round_commit_can_be_asked)
+{
+    struct cluster c;
+    struct range_txn_info t;
+    struct hts sent;
+    struct hts commit_ts;
+
+    cluster_start(&c, 1);
+    sent = now_of(&c);
+    EXPECT_EQ(STATUS_OK, commit_at_once(&c, 1, sent, &commit_ts));
+    t = query_commit(&c, 1, sent);
+    EXPECT_EQ(RANGE_TXN_COMMITTED, t.status);
+    EXPECT_HTS_EQ(commit_ts, t.ts);
+    /* Not there: then it must not come any more, however late it arrives. */
+    EXPECT_EQ(RANGE_TXN_ABORTED, query_commit(&c, 2, sent).status);
+    EXPECT_EQ(STATUS_TXN_RETRY, commit_at_once(&c, 2, sent, &commit_ts));
+    /* Before this store began to remember nobody knows. */
+    EXPECT_EQ(RANGE_TXN_PENDING, query_commit(&c, 3, (struct hts){1, 0}).status);
+    cluster_stop(&c);
+}
