@@ -386,6 +386,8 @@ NOYIELD NODISCARD struct status record__key(struct bytes anchor, struct uuid txn
 NOYIELD NODISCARD struct status record__decode(struct bytes stored, struct arena *arena,
                                                struct range_txn_info *out, struct key_span **spans,
                                                uint32_t *spans_count);
+/* Below, markers of transactions may have been forgotten. */
+NOYIELD struct hts record__floor(const struct replica *r);
 /* Might a transaction that began then still get a record here? */
 NOYIELD bool record__may_create(const struct replica *r, struct hts min_ts);
 /*

@@ -705,6 +705,8 @@ MAYYIELD static struct status prepare_write(struct serve *s, struct eval *e)
         if (latched(q->op) && !range_op_writes(q->op)) {
             e->marker = tscache_marker_of(s->r->store->tscache, q->args->txn);
             e->may_create = record__may_create(s->r, s->b->txn.min_ts);
+            /* A push may have been forgotten, here or with the last leaseholder. */
+            e->marker.pushed = hts_max(e->marker.pushed, record__floor(s->r));
         }
     }
     if (plant(s->r, STORE_PLANT_PUSH_IGNORED)) {
@@ -802,8 +804,10 @@ MAYYIELD static struct status propose_and_wait(struct serve *s, struct eval *e, 
 /* A retry may find its intents or lay them as before, never higher: see node/docs/0007. */
 static struct status check_replay(const struct serve *s, const struct eval *e)
 {
-    if (!s->b->replay || !s->b->intents || !s->writes || e->over ||
-        hts_less_eq(e->commit_ts, s->b->txn.write_ts) || e->ops->count == 0) {
+    const bool higher = hts_less(s->b->txn.write_ts, e->laid) ||
+                        (e->ops->count > 0 && hts_less(s->b->txn.write_ts, e->commit_ts));
+
+    if (!s->b->replay || !s->b->intents || !s->writes || e->over || !higher) {
         return OK;
     }
     return FAIL(STATUS_AMBIGUOUS, "a repeated write would land above the first attempt");
@@ -819,9 +823,14 @@ MAYYIELD static struct status write_obstacle(struct serve *s, const struct eval 
         *again = true;
         return OK;
     }
-    if (st.code == STATUS_EXISTS) { /* Its failure is a read. */
+    if (s->b->replay && (st.code == STATUS_TXN_RETRY || st.code == STATUS_EXISTS) &&
+        e->conflict.kind != MVCC_CONFLICT_LOCKED) {
+        return FAIL(STATUS_AMBIGUOUS, "a repeated write met what may be its own commit");
+    }
+    if (st.code ==
+        STATUS_EXISTS) { /* Its failure is a read, for a late duplicate of its own too. */
         tscache_read(s->r->store->tscache, s->b->requests[s->out->conflict].key, BYTES_EMPTY,
-                     e->commit_ts, s->b->txn.id);
+                     e->commit_ts, (struct uuid){{0}});
     }
     return st;
 }

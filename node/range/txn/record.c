@@ -213,6 +213,10 @@ static struct status stage(struct eval *e, const struct range_request *q, struct
                                   : hts_next(e->marker.pushed);
     const struct hts ts = hts_max(hts_max(a->ts, e->laid), pushed);
 
+    if (s->info.status == RANGE_TXN_STAGING && hts_less(a->ts, s->info.ts)) {
+        e->over = true; /* Late: it has been staged higher since. */
+        return answer(e, &s->info, out);
+    }
     if (hts_less(a->ts, ts) && !e->batch->can_forward) {
         s->info.status = RANGE_TXN_PENDING;
         s->info.ts = ts;
@@ -241,6 +245,9 @@ static struct status commit(struct eval *e, const struct range_request *q, struc
         hts_less_eq(a->ts, e->marker.pushed)) {
         s->info.status = RANGE_TXN_PENDING;
         s->info.ts = hts_next(e->marker.pushed);
+        return answer(e, &s->info, out);
+    }
+    if (s->info.status == RANGE_TXN_STAGING && hts_less(a->ts, s->info.ts)) {
         return answer(e, &s->info, out);
     }
     s->info.status = a->spans_count == 0 ? RANGE_TXN_ABORTED : RANGE_TXN_COMMITTED;
@@ -376,6 +383,11 @@ static void load_blocking(void *arg)
     j->st = load(j->engine, ENGINE_TIER_ANY, j->anchor, j->txn, j->arena, j->out);
 }
 
+struct hts record__floor(const struct replica *r)
+{
+    return hts_max(r->floor, tscache_marker_floor(r->store->tscache));
+}
+
 bool record__may_create(const struct replica *r, struct hts min_ts)
 {
 #ifdef DSQL_PLANTS
@@ -383,7 +395,7 @@ bool record__may_create(const struct replica *r, struct hts min_ts)
         return true;
     }
 #endif
-    return hts_less(r->floor, min_ts) && hts_less(tscache_marker_floor(r->store->tscache), min_ts);
+    return hts_less(record__floor(r), min_ts);
 }
 
 /* One look without a command under way on the record. *again: it yielded, and things may have changed. */
