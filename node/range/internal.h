@@ -121,6 +121,7 @@ struct replica {
     uint64_t hold_term;        /* Likewise. */
     struct wait_queue serving; /* Requests that wait meanwhile. */
     bool unborn;               /* Right half of a split, not written yet: deaf and mute. */
+    bool absorbed;             /* REMOVED: the range is no more, no id of it comes back. */
     uint64_t young_until_ns;   /* Peers that do not know of the split yet need no snapshot. */
     bool addressing;           /* A fiber tells the index. */
     bool settling;             /* A fiber ends a merge that stopped half way. */
@@ -146,8 +147,7 @@ struct write_item {
     struct rpc_reply_to snapshot_reply; /* Of the first two. */
     struct blob *desc;                  /* A new descriptor, encoded. */
     struct replica *born;               /* SPLIT: the right half. Holds a reference. */
-    struct replica *absorbed; /* MERGE: what was the right neighbour. Holds a reference. */
-    uint64_t truncated_index; /* The log was cut there; 0: no. */
+    uint64_t truncated_index;           /* The log was cut there; 0: no. */
     uint64_t truncated_term;
 };
 
@@ -180,7 +180,9 @@ struct store_write {
     struct env_job job;
     struct store *store;
     struct engine_batch batch;
+    uint64_t seq;
     bool sync;
+    bool synced; /* It was to be. */
     struct list items;
     struct outbox outbox;
     struct status st;
@@ -224,6 +226,10 @@ struct store {
     struct wait_queue snapshot_turn; /* Where they do. */
     uint64_t snapshot_free_ns;       /* When the next chunk may leave. */
     struct list incoming;            /* Snapshots that come in. */
+    uint32_t change_fibers;          /* See change/change.c, */
+    uint32_t questions;              /* and ask.c. */
+    uint64_t write_seq;              /* Of the pending write, or the last one. */
+    uint64_t synced_seq;             /* Up to this one all are durable. */
     bool stopping;
     bool failed;            /* A write failed: nothing may be written, said or answered any more. */
     struct wait_queue idle; /* A write or a fiber ended. */
@@ -236,6 +242,9 @@ NOYIELD void store__mark_dirty(struct replica *r);
 NOYIELD void store__fatal(struct store *s, struct status why);
 NOYIELD struct write_item *store__add_item(struct store_write *w, struct replica *r);
 NOYIELD struct replica *store__find(struct store *s, range_id id);
+/* Everything written so far, and what the fiber put into the pending write, is durable. The pending write
+ * is not empty. Errors: those of waiting, STATUS_IO. */
+MAYYIELD NODISCARD struct status store__wait_synced(struct store *s, uint64_t deadline_ns);
 /* A replica enters the maps, or leaves them. Errors: STATUS_OVERLOADED, STATUS_MEMORY. */
 NOYIELD NODISCARD struct status store__enter(struct replica *r);
 NOYIELD void store__leave(struct replica *r);
@@ -304,6 +313,30 @@ NOYIELD void change__release(struct replica *r);
 /* Something applied, or the role changed: ends the hold when its reason is gone. */
 NOYIELD void change__look_at_hold(struct replica *r);
 
+/* ---- change/change.c, split.c, merge.c ---- */
+/* Into the pending write, beside the ops of the command. */
+NOYIELD NODISCARD struct status change__apply_split(struct replica *r, const struct command *c,
+                                                    struct store_write *w, struct write_item *item);
+NOYIELD NODISCARD struct status change__apply_merge(struct replica *r, const struct raft_entry *e,
+                                                    const struct command *c, struct store_write *w,
+                                                    struct write_item *item);
+/* A new descriptor is in force. born: the right half of a split, or NULL. */
+NOYIELD void change__applied(struct replica *r, struct replica *born);
+/* Once per tick of an awake replica: goes on with what an earlier leaseholder left half done. */
+NOYIELD void change__tick(struct replica *r);
+/* There is such work: it must not fall asleep. */
+NOYIELD bool change__wants_ticks(const struct replica *r);
+/* Does another replica of this store hold keys of a snapshot's descriptor, and needs them? */
+NOYIELD bool change__in_the_way(const struct replica *r, const struct range_desc *d);
+/* What was merged away before the snapshot was taken goes. The way is free. */
+NOYIELD void change__subsume(struct replica *r, const struct range_desc *d, struct store_write *w);
+/* What the replica's data covers, a split that is not visible yet considered; empty: nothing. */
+NOYIELD struct key_span change__keys_held(const struct replica *r);
+/* A frozen replica that hears of nobody looks for itself whether it was merged away. */
+NOYIELD void change__settle_later(struct replica *r);
+/* Questions of other stores about ranges: RPC_TYPE_RANGE. */
+NOYIELD void change__on_ask(void *store, const struct rpc_message *m);
+
 /* ---- replica/replica.c ---- */
 NOYIELD NODISCARD struct status replica__create(struct store *s, range_id range, replica_id id,
                                                 struct replica **out);
@@ -314,6 +347,22 @@ NOYIELD void replica__release(struct replica *r);
 NOYIELD void replica__handle_ready(struct replica *r);
 NOYIELD void replica__write_done(struct store *s, struct write_item *item);
 NOYIELD void replica__remove(struct replica *r);
+/* The same, and no replica of its range will ever be on this store again. */
+NOYIELD void replica__remove_for_ever(struct replica *r, struct store_write *w);
+/* It leaves the maps and is freed when nothing refers to it; its records are the caller's business. */
+NOYIELD void replica__retire(struct replica *r);
+/* Deletes log and records, leaves a tombstone: ids below next_id never come back. */
+NOYIELD NODISCARD struct status replica__put_raft_removal(struct replica *r, uint64_t next_id,
+                                                          struct engine_batch *b);
+/* Is a tombstone in the way of this id, written or on its way? */
+NOYIELD bool replica__buried(struct store *s, range_id range, replica_id id);
+/* The right half of a split, unborn, with the records that the caller writes. */
+NOYIELD NODISCARD struct status replica__create_right(struct store *s, const struct range_desc *d,
+                                                      replica_id id, const struct applied_state *a,
+                                                      const struct raft_hard_state *h,
+                                                      struct replica **out);
+NOYIELD NODISCARD struct status replica__hard_state_encode(const struct raft_hard_state *h,
+                                                           struct buf *out);
 /* Until raft moved on. Errors: those of waiting; STATUS_CANCELLED when the store stops. */
 MAYYIELD NODISCARD struct status replica__wait_progress(struct replica *r, uint64_t deadline_ns);
 /* A change of membership or lease begins: finds the leaseholder and keeps it and the store alive until

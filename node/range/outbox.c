@@ -209,6 +209,9 @@ static struct replica *find_target(struct store *s, const Dsql__Pb__RaftMsg *pb)
 {
     struct replica *r = store__find(s, (range_id){pb->range_id});
 
+    if (r != NULL && r->unborn) {
+        return NULL;
+    }
     if (r != NULL && r->id.v == pb->to) {
         return r;
     }
@@ -235,7 +238,7 @@ static void step_range_msg(struct store *s, store_id from_store, const Dsql__Pb_
 {
     struct replica *r = store__find(s, (range_id){pb->range_id});
 
-    if (r == NULL) {
+    if (r == NULL || r->unborn) {
         return;
     }
     if (pb->type == RANGE_MSG_MEMBER) {

@@ -240,6 +240,7 @@ struct store_write *store__pending(struct store *s)
         w = calloc(1, sizeof(*w));
         INVARIANT(w != NULL); /* Without memory for what must become durable we cannot go on. */
         w->store = s;
+        w->seq = ++s->write_seq;
         engine_batch_init(&w->batch);
         w->batch.ops.limit = WRITE_BYTES_MAX;
         list_init(&w->items);
@@ -260,6 +261,18 @@ struct write_item *store__add_item(struct store_write *w, struct replica *r)
     }
     list_push_back(&w->items, &item->link);
     return item;
+}
+
+static void item_free(struct write_item *item)
+{
+    blob_release(item->desc);
+    if (item->born != NULL) {
+        replica__release(item->born);
+    }
+    if (item->replica != NULL) {
+        replica__release(item->replica);
+    }
+    free(item);
 }
 
 static void write_free(struct store_write *w)
@@ -298,17 +311,30 @@ static void write_done(struct env_job *job)
                 replica__write_done(s, item);
             }
         }
-        blob_release(item->desc);
-        if (item->replica != NULL) {
-            replica__release(item->replica);
-        }
-        free(item);
+        item_free(item);
     }
     if (!s->failed) { /* Otherwise nothing may be promised any more, by later writes either. */
         outbox__send(s, &w->outbox);
+        s->synced_seq = w->synced ? w->seq : s->synced_seq;
     }
     write_free(w);
     wait_queue_wake_all(&s->idle);
+}
+
+struct status store__wait_synced(struct store *s, uint64_t deadline_ns)
+{
+    struct store_write *w = store__pending(s);
+    const uint64_t seq = w->seq;
+
+    INVARIANT(w->batch.count > 0);
+    w->sync = true;
+    while (s->synced_seq < seq) {
+        if (s->failed) {
+            return FAIL(STATUS_IO, "the disk has failed");
+        }
+        TRY(wait_queue_wait(&s->idle, deadline_ns));
+    }
+    return OK;
 }
 
 static bool write_has_work(const struct store_write *w)
@@ -332,6 +358,7 @@ static void submit_pending(struct store *s)
     }
     s->stats.writes++;
     s->stats.syncs += w->sync ? 1 : 0;
+    w->synced = w->sync;
 #ifdef DSQL_PLANTS
     if ((s->o.plants & STORE_PLANT_NO_SYNC) != 0) {
         w->sync = false;
@@ -601,7 +628,7 @@ static void handle_dirty(struct store *s)
         struct replica *r = LIST_ENTRY(it, struct replica, dirty_link);
 
         r->dirty = false;
-        if (r->life != REPLICA_REMOVED && !s->failed) {
+        if (r->life != REPLICA_REMOVED && !s->failed && !r->unborn) {
             replica__handle_ready(r);
         }
         replica__release(r);
@@ -653,7 +680,9 @@ static void tick_replicas(struct store *s)
         struct replica *r = LIST_ENTRY(it, struct replica, awake_link);
 
         replica__refresh_view(r);
-        if (raft_quiet(r->raft) && !r->dirty && r->lease_retry_term == 0) {
+        change__tick(r);
+        if (raft_quiet(r->raft) && !r->dirty && r->lease_retry_term == 0 &&
+            !change__wants_ticks(r)) {
             fall_asleep(r);
             continue;
         }
@@ -758,6 +787,7 @@ static void set_handlers(struct store *s, struct store *ctx)
     rpc_set_handler(rpc, RPC_TYPE_LIVENESS, ctx == NULL ? NULL : on_liveness, ctx);
     rpc_set_handler(rpc, RPC_TYPE_RAFT, ctx == NULL ? NULL : outbox__on_raft, ctx);
     rpc_set_handler(rpc, RPC_TYPE_SNAPSHOT, ctx == NULL ? NULL : snapshot__on_chunk, ctx);
+    rpc_set_handler(rpc, RPC_TYPE_RANGE, ctx == NULL ? NULL : change__on_ask, ctx);
     rpc_set_handler(rpc, RPC_TYPE_BATCH, ctx == NULL ? NULL : range__on_batch, ctx);
     rpc_set_handler(rpc, RPC_TYPE_CLOSED, ctx == NULL ? NULL : side__on_message, ctx);
     shard_set_slot(s->shard, SHARD_SLOT_STORE, ctx);
@@ -844,11 +874,7 @@ static void drop_pending(struct store *s)
     while ((it = list_pop_front(&s->pending->items)) != NULL) {
         struct write_item *item = LIST_ENTRY(it, struct write_item, link);
 
-        blob_release(item->desc);
-        if (item->replica != NULL) {
-            replica__release(item->replica);
-        }
-        free(item);
+        item_free(item);
     }
     write_free(s->pending);
     s->pending = NULL;

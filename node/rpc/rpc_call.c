@@ -148,6 +148,7 @@ static NOYIELD enum rpc_class reply_class(enum rpc_type type)
     case RPC_TYPE_PING:
     case RPC_TYPE_LIVENESS:
     case RPC_TYPE_CLOSED:
+    case RPC_TYPE_RANGE:
     case RPC_TYPE_GOSSIP:
     case RPC_TYPE_JOIN:
     case RPC_TYPE_MAX:

@@ -72,6 +72,7 @@ static void tick_level(struct store *s, uint32_t level, uint32_t *budget)
             continue;
         }
         ask(r);
+        change__settle_later(r);
         wait_on(r, level + 1 < RANGE_ASK_LEVELS ? level + 1 : level);
     }
 }

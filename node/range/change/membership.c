@@ -5,40 +5,16 @@
  *     VOTER -> VOTER_DEMOTING -> LEARNER -> absent
  *
  * Each arrow is one command in the range's own log that carries the whole new descriptor: the Raft
- * configuration, the range-local row and its copy in meta2 change at the same index. A voter is
+ * configuration and the range-local row change at the same index, the index of ranges follows before the
+ * next arrow (address.c). A voter is
  * added or removed through a joint configuration, so that the same code serves several at once
  * later. A change that stops half way (its leader died) is finished by whoever leads next.
  *
  * Source: protocol reference 10.7; Ongaro's thesis 4.3.
  */
-#include "node/range/internal.h"
+#include "node/range/change/change.h"
 
 #define STEP_RETRY_NS ((uint64_t)50000000)
-
-/* Writes of the row and of its copy in meta2, as engine changes. */
-static struct status desc_writes(struct replica *r, const struct range_desc *d, struct bytes value,
-                                 struct mvcc_writer *w)
-{
-    uint8_t mem[KEY_STACK_SIZE];
-    struct key_enc k;
-    struct mvcc_write op = {.value = value, .ts = hclock_hts(hlc_now(r->store->hlc))};
-    struct mvcc_written written;
-    struct mvcc_conflict conflict = {0};
-
-    key_enc_init(&k, mem, sizeof(mem));
-    key_enc_local(&k, d->start, KEY_LOCAL_DESCRIPTOR);
-    TRY(key_enc_finish(&k, &op.key));
-    TRY(mvcc_put(w, &op, &written, &conflict));
-    key_enc_init(&k, mem, sizeof(mem));
-    key_enc_meta(&k, 2, d->end);
-    TRY(key_enc_finish(&k, &op.key));
-    if (conflict.kind == MVCC_CONFLICT_NONE && range_desc_contains(&r->desc, op.key)) {
-        TRY(mvcc_put(w, &op, &written, &conflict));
-    }
-    return conflict.kind == MVCC_CONFLICT_NONE
-               ? OK
-               : FAIL(STATUS_TXN_RETRY, "the range descriptor is being changed by somebody else");
-}
 
 static struct status propose_desc(struct replica *r, const struct range_desc *d)
 {
@@ -58,7 +34,7 @@ static struct status propose_desc(struct replica *r, const struct range_desc *d)
     w.no_intents = true;
     TRY_OUT(lease__check(r, HTS_ZERO));
     TRY_OUT(range_desc_encode(d, &desc));
-    TRY_OUT(desc_writes(r, d, buf_bytes(&desc), &w));
+    TRY_OUT(change__put_desc(r, d, false, &w));
     c.desc = buf_bytes(&desc);
     c.ops = buf_bytes(&ops.ops);
     c.stats = w.stats;
@@ -93,27 +69,21 @@ MAYYIELD static struct status propose_until_taken(struct replica *r, const struc
     }
 }
 
-/* Proposes and waits until it applies. What applies in another term may be another leader's change of
- * the same generation: then ours was overwritten. */
+/* Proposes, waits until it applies and until the index knows. What applies in another term may be another
+ * leader's change of the same generation: then ours was overwritten. */
 MAYYIELD static struct status change_desc(struct replica *r, struct range_desc *d,
                                           uint64_t deadline_ns)
 {
-    uint64_t term = 0;
+    const uint64_t base = d->generation; /* It was made from that one. */
 
-    d->generation = r->desc.generation + 1;
-    TRY(propose_until_taken(r, d, deadline_ns));
-    term = raft_get_state(r->raft).term;
-    for (;;) {
-        const struct raft_state rs = raft_get_state(r->raft);
-
-        if (r->life != REPLICA_INIT || rs.role != RAFT_LEADER || rs.term != term) {
-            return FAIL(STATUS_NOT_LEADER, "leadership moved during a configuration change");
-        }
-        if (r->desc.generation >= d->generation) {
-            return OK;
-        }
-        TRY(replica__wait_progress(r, deadline_ns));
+    TRY(address__ensure(r, deadline_ns));
+    if (r->desc.generation != base) {
+        return FAIL(STATUS_NOT_LEADER, "the range changed meanwhile");
     }
+    d->generation = base + 1;
+    TRY(propose_until_taken(r, d, deadline_ns));
+    TRY(change__wait_generation(r, d->generation, raft_get_state(r->raft).term, deadline_ns));
+    return address__ensure(r, deadline_ns);
 }
 
 static void set_type(struct range_desc *d, store_id store, enum range_replica_type type)

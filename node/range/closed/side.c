@@ -222,9 +222,10 @@ static bool is_idle(struct replica *r, struct hts ts)
     const struct raft_state rs = raft_get_state(r->raft);
 
     return rs.role == RAFT_LEADER && r->serving_term == rs.term && !rs.transferring &&
-           !rs.stepping_down && r->revoked_index == 0 && rs.last == r->applied.index &&
-           r->applied.freeze.index == 0 && r->closed.writes.count == 0 &&
-           hts_less(closed__assigned(r), ts) && hts_less(ts, raft_lead_support_until(r->raft));
+           !rs.stepping_down && r->revoked_index == 0 && !change__held(r) &&
+           rs.last == r->applied.index && r->applied.freeze.index == 0 &&
+           r->closed.writes.count == 0 && hts_less(closed__assigned(r), ts) &&
+           hts_less(ts, raft_lead_support_until(r->raft));
 }
 
 static void group_enter(struct side *side, struct replica *r)

@@ -43,15 +43,53 @@ static struct status note_closed(struct replica *r, const struct command *c)
     return OK;
 }
 
+/* A new descriptor: the index has to be told. */
+static struct status note_desc(struct replica *r, const struct command *c, struct write_item *item)
+{
+    struct arena arena;
+    struct range_desc d;
+    struct status st = OK;
+
+    arena_init(&arena, 0);
+    TRY_OUT(range_desc_decode(c->desc, &arena, &d));
+    r->submitted.generation = d.generation;
+    r->submitted.addressed = false;
+    blob_release(item->desc);
+    item->desc = blob_copy(c->desc);
+    INVARIANT(item->desc != NULL);
+out:
+    arena_deinit(&arena);
+    return st;
+}
+
+/* A change of shape is made for one generation of the descriptor. Evaluation sees to that; this is the
+ * second lock on the door, the same on every replica. */
+static bool overtaken(const struct replica *r, const struct command *c)
+{
+    const bool shape =
+        c->kind == COMMAND_SPLIT || c->kind == COMMAND_MERGE || c->kind == COMMAND_CANCEL_MERGE;
+
+    return shape && c->generation != r->submitted.generation;
+}
+
+/* *last: nothing behind it may be part of the same item. */
 static struct status apply_command(struct replica *r, const struct raft_entry *e,
-                                   struct store_write *w, struct write_item *item)
+                                   struct store_write *w, struct write_item *item, bool *last)
 {
     struct command c;
 
+    *last = false;
     if (e->payload == NULL) {
         return OK; /* An empty entry of the core. */
     }
     TRY(command_decode(blob_bytes(e->payload), &c));
+    if (overtaken(r, &c)) {
+        return OK;
+    }
+    if (command_has_desc(c.kind)) {
+        *last = true;
+        TRY(note_desc(r, &c, item));
+    }
     if (c.ops.len > 0) {
         TRY(engine_batch_append(&w->batch, c.ops, true));
     }
@@ -62,22 +100,30 @@ static struct status apply_command(struct replica *r, const struct raft_entry *e
     case COMMAND_LEASE_REVOKE:
         note_lease(&r->submitted, e, &c, item);
         break;
-    case COMMAND_CONF:
-        blob_release(item->desc);
-        item->desc = blob_copy(c.desc);
-        INVARIANT(item->desc != NULL);
-        break;
     case COMMAND_SPLIT:
-    case COMMAND_FREEZE:
-    case COMMAND_UNFREEZE:
+        return change__apply_split(r, &c, w, item);
     case COMMAND_MERGE:
-    case COMMAND_CANCEL_MERGE:
+        return change__apply_merge(r, e, &c, w, item);
+    case COMMAND_FREEZE:
+        r->submitted.freeze = (struct range_freeze){e->index, c.start_ts, c.left, c.generation};
+        break;
+    case COMMAND_UNFREEZE:
+        if (r->submitted.freeze.index == c.freeze_index) {
+            r->submitted.freeze = (struct range_freeze){0};
+        }
+        break;
     case COMMAND_ADDRESSED:
-        return FAIL(STATUS_CORRUPT, "splits and merges are not carried out yet");
+        if (r->submitted.generation == c.generation) {
+            r->submitted.addressed = true;
+            r->submitted.merge_index = 0;
+        }
+        break;
     case COMMAND_GC_THRESHOLD:
         /* Before the write can be seen: see maintain/gc.c. */
         r->gc_threshold = hts_max(r->gc_threshold, c.start_ts);
         break;
+    case COMMAND_CONF:
+    case COMMAND_CANCEL_MERGE:
     case COMMAND_WRITE:
         recent_note(r->store->recent, c.txn, c.start_ts);
         break;
@@ -132,23 +178,27 @@ static struct status put_applied_state(struct replica *r, struct store_write *w)
                             key_range_record(mem, r->range, KEY_RANGE_APPLIED), buf_bytes(value));
 }
 
-/* One page of entries into the pending write. */
-static struct status submit_page(struct replica *r, struct raft_entry *entries, uint32_t count)
+/* Entries of a page into the pending write, up to one that changes the range's shape. */
+static struct status submit_page(struct replica *r, struct raft_entry *entries, uint32_t read,
+                                 uint32_t *done)
 {
     struct store_write *w = store__pending(r->store);
     struct write_item *item = store__add_item(w, r);
+    uint32_t count = 0;
+    bool last = false;
 
 #ifdef DSQL_PLANTS
-    if ((r->store->o.plants & STORE_PLANT_REORDER_APPLY) != 0 && count >= 2) {
+    if ((r->store->o.plants & STORE_PLANT_REORDER_APPLY) != 0 && read >= 2) {
         struct blob *swap = entries[0].payload;
 
         entries[0].payload = entries[1].payload;
         entries[1].payload = swap;
     }
 #endif
-    for (uint32_t i = 0; i < count; i++) {
-        TRY(apply_command(r, &entries[i], w, item));
-        probe_applied(r, &entries[i]);
+    while (count < read && !last) {
+        TRY(apply_command(r, &entries[count], w, item, &last));
+        probe_applied(r, &entries[count]);
+        count++;
     }
     r->submitted.index = entries[count - 1].index;
     r->submitted.term = entries[count - 1].term;
@@ -157,6 +207,7 @@ static struct status submit_page(struct replica *r, struct raft_entry *entries, 
     item->applied = true;
     item->state = r->submitted;
     note_proposals(r, entries, count);
+    *done = count;
     return OK;
 }
 
@@ -168,11 +219,12 @@ void apply__submit(struct replica *r, uint64_t lo, uint64_t hi)
         const uint64_t upto =
             hi - lo < RANGE_APPLY_ENTRIES_MAX ? hi : lo + RANGE_APPLY_ENTRIES_MAX - 1;
         uint32_t count = 0;
+        uint32_t done = 0;
         struct status st =
             raft_read_entries(r->raft, lo, upto, RANGE_APPLY_ENTRIES_MAX, entries, &count);
 
         if (status_ok(st) && count > 0) {
-            st = submit_page(r, entries, count);
+            st = submit_page(r, entries, count, &done);
         }
         for (uint32_t i = 0; i < count; i++) {
             blob_release(entries[i].payload);
@@ -182,7 +234,7 @@ void apply__submit(struct replica *r, uint64_t lo, uint64_t hi)
                          status_ok(st) ? FAIL(STATUS_CORRUPT, "committed entry missing") : st);
             return;
         }
-        lo += count;
+        lo += done;
     }
 }
 

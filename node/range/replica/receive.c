@@ -105,25 +105,10 @@ static struct status begin(struct replica *r, const Dsql__Pb__SnapshotChunk *pb)
     engine_batch_init(&in->staged);
     in->staged.ops.limit = 2 * RPC_BODY_MAX;
     TRY(range_desc_from_pb(pb->desc, &in->arena, &in->desc));
+    if (change__in_the_way(r, &in->desc)) { /* Most likely a split that is still to apply here. */
+        return FAIL(STATUS_OVERLOADED, "the range overlaps one that this store holds");
+    }
     return key_range_spans(&in->arena, r->range, in->desc.start, in->desc.end, in->spans);
-}
-
-/* Keys that another replica of this store holds: it would lose them. */
-static bool overlaps(struct replica *r, const struct range_desc *d)
-{
-    const struct bytes last = d->end;
-    const struct replica *other = store__find_key(r->store, d->start);
-
-    if (other != NULL && other != r) {
-        return true;
-    }
-    for (other = store__first_from(r->store, d->start);
-         other != NULL && bytes_cmp(other->desc.start, last) < 0; other = store__right_of(other)) {
-        if (other != r) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static bool belongs(const struct snapshot_in *in, struct bytes key)
@@ -227,8 +212,8 @@ static struct status offer(struct replica *r, const Dsql__Pb__SnapshotChunk *pb,
     if (!r->snap_in->has_state) {
         return FAIL(STATUS_CORRUPT, "a snapshot without applied state");
     }
-    if (overlaps(r, &r->snap_in->desc)) {
-        return FAIL(STATUS_INVALID, "the range overlaps one that this store holds");
+    if (change__in_the_way(r, &r->snap_in->desc)) {
+        return FAIL(STATUS_OVERLOADED, "the range overlaps one that this store holds");
     }
     range_desc_conf(&r->snap_in->desc, &conf);
     replica__refresh_view(r);
@@ -314,7 +299,7 @@ static struct status take_chunk(struct store *s, const struct rpc_message *m, bo
         return FAIL(STATUS_CORRUPT, "damaged snapshot chunk");
     }
     r = store__find(s, (range_id){pb->range_id});
-    if (r == NULL || r->id.v != pb->to_replica) {
+    if (r == NULL || r->unborn || r->id.v != pb->to_replica) {
         /* Raft's messages create replicas; by the time of a snapshot it exists. */
         return FAIL(STATUS_NOT_FOUND, "the replica to receive the snapshot does not exist");
     }
@@ -390,8 +375,9 @@ void snapshot__install(struct replica *r, const struct raft_ready *rd, struct st
     p = (struct install_plan){.index = rd->snapshot_index,
                               .term = rd->snapshot_term,
                               .chunks = in->spooled ? in->seq : 0,
-                              .old = {r->desc.start, r->desc.end},
+                              .old = change__keys_held(r),
                               .desc = in->desc};
+    change__subsume(r, &in->desc, w);
     st = in->spooled ? install__start(r, &p, &in->state, &in->reply, w) : install_small(r, &p, w);
     st = status_ok(st) ? replica__set_desc(r, &in->desc) : st; /* Its keys are taken from now on. */
     if (!status_ok(st)) {

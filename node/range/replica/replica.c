@@ -42,7 +42,7 @@ static struct status ident_decode(struct bytes b, replica_id *id, struct bytes *
     return OK;
 }
 
-static struct status hard_state_encode(const struct raft_hard_state *h, struct buf *out)
+struct status replica__hard_state_encode(const struct raft_hard_state *h, struct buf *out)
 {
     TRY(buf_append_u8(out, HARD_STATE_FORMAT));
     TRY(buf_append_varint(out, h->term));
@@ -229,8 +229,7 @@ static struct status start_raft(struct replica *r, const struct raft_hard_state 
     return raft_create(&o, &r->raft);
 }
 
-/* Is an older incarnation's tombstone in the way, written or on its way? */
-static bool buried(struct store *s, range_id range, replica_id id)
+bool replica__buried(struct store *s, range_id range, replica_id id)
 {
     uint8_t mem[KEY_RAFT_SIZE];
     struct arena arena;
@@ -241,7 +240,7 @@ static bool buried(struct store *s, range_id range, replica_id id)
     LIST_FOREACH(it, &s->graves) {
         const struct replica *r = LIST_ENTRY(it, struct replica, grave_link);
 
-        if (r->range.v == range.v && id.v <= r->id.v) {
+        if (r->range.v == range.v && (id.v <= r->id.v || r->absorbed)) {
             return true;
         }
     }
@@ -264,7 +263,7 @@ struct status replica__create(struct store *s, range_id range, replica_id id, st
     uint8_t mem[KEY_RAFT_SIZE];
     struct status st = OK;
 
-    if (buried(s, range, id)) {
+    if (replica__buried(s, range, id)) {
         return FAIL(STATUS_NOT_FOUND, "this replica was removed");
     }
     r = replica_alloc(s, range, id);
@@ -285,6 +284,33 @@ out:
     if (!status_ok(st)) {
         replica__destroy(r);
     }
+    return st;
+}
+
+struct status replica__create_right(struct store *s, const struct range_desc *d, replica_id id,
+                                    const struct applied_state *a, const struct raft_hard_state *h,
+                                    struct replica **out)
+{
+    struct replica *r = replica_alloc(s, d->id, id);
+    struct status st = OK;
+
+    if (r == NULL) {
+        return FAIL(STATUS_MEMORY, "out of memory");
+    }
+    r->life = REPLICA_UNINIT;
+    r->unborn = true;
+    r->applied = *a;
+    r->submitted = *a;
+    r->hard_state = *h;
+    r->truncated_index = a->index;
+    r->truncated_term = a->term;
+    TRY_OUT(replica__set_desc(r, d));
+    TRY_OUT(start_raft(r, h, a->index));
+    TRY_OUT(store__enter(r));
+    *out = r;
+    return OK;
+out:
+    replica__destroy(r);
     return st;
 }
 
@@ -414,6 +440,7 @@ static struct status load_raft(struct replica *r, struct arena *arena)
     h.term = h.term < r->truncated_term ? r->truncated_term : h.term;
     h.commit = h.commit < r->applied.index ? r->applied.index : h.commit;
     h.commit = h.commit > last ? last : h.commit;
+    r->hard_state = h;
     return start_raft(r, &h, last);
 }
 
@@ -536,12 +563,25 @@ void replica__end_change(struct replica *r)
     wait_queue_wake_all(&s->idle);
 }
 
-/* Deletes everything of the replica and leaves a tombstone, in the pending write. */
-static struct status put_removal(struct replica *r, struct engine_batch *b)
+struct status replica__put_raft_removal(struct replica *r, uint64_t next_id, struct engine_batch *b)
 {
     uint8_t mem[KEY_RAFT_LOG_SIZE];
     uint8_t end[KEY_RAFT_LOG_SIZE];
     uint8_t value[VARINT_MAX];
+
+    TRY(engine_batch_delete_range(b, ENGINE_CF_RAFT, key_raft_log(mem, r->range, 0),
+                                  key_raft_log(end, r->range, UINT64_MAX)));
+    TRY(engine_batch_delete(b, ENGINE_CF_RAFT, key_raft(mem, r->range, KEY_RAFT_HARD_STATE)));
+    TRY(engine_batch_delete(b, ENGINE_CF_RAFT, key_raft(mem, r->range, KEY_RAFT_IDENT)));
+    TRY(engine_batch_delete(b, ENGINE_CF_RAFT, key_raft(mem, r->range, KEY_RAFT_TRUNCATED)));
+    TRY(install__delete_spool(b, r->range));
+    return engine_batch_put(b, ENGINE_CF_RAFT, key_raft(mem, r->range, KEY_RAFT_TOMBSTONE),
+                            bytes_of(value, varint_put(value, next_id)));
+}
+
+/* Deletes everything of the replica and leaves a tombstone, in the pending write. */
+static struct status put_removal(struct replica *r, uint64_t next_id, struct engine_batch *b)
+{
     struct arena arena;
     struct key_span spans[KEY_RANGE_SPANS];
     struct status st = OK;
@@ -553,41 +593,51 @@ static struct status put_removal(struct replica *r, struct engine_batch *b)
             TRY_OUT(engine_batch_delete_range(b, ENGINE_CF_STATE, spans[i].start, spans[i].end));
         }
     }
-    TRY_OUT(engine_batch_delete_range(b, ENGINE_CF_RAFT, key_raft_log(mem, r->range, 0),
-                                      key_raft_log(end, r->range, UINT64_MAX)));
-    TRY_OUT(engine_batch_delete(b, ENGINE_CF_RAFT, key_raft(mem, r->range, KEY_RAFT_HARD_STATE)));
-    TRY_OUT(engine_batch_delete(b, ENGINE_CF_RAFT, key_raft(mem, r->range, KEY_RAFT_IDENT)));
-    TRY_OUT(engine_batch_delete(b, ENGINE_CF_RAFT, key_raft(mem, r->range, KEY_RAFT_TRUNCATED)));
-    TRY_OUT(install__delete_spool(b, r->range));
-    TRY_OUT(engine_batch_put(b, ENGINE_CF_RAFT, key_raft(mem, r->range, KEY_RAFT_TOMBSTONE),
-                             bytes_of(value, varint_put(value, (uint64_t)r->id.v + 1))));
+    TRY_OUT(replica__put_raft_removal(r, next_id, b));
 out:
     arena_deinit(&arena);
     return st;
 }
 
-void replica__remove(struct replica *r)
+void replica__retire(struct replica *r)
 {
-    struct store *s = r->store;
-    struct store_write *w = store__pending(s);
-    const struct status st = put_removal(r, &w->batch);
+    replica__acquire(r);
+    store__leave(r);
+    closed__forget(r);
+    r->life = REPLICA_REMOVED;
+    snapshot__drop(r);
+    lease__closed(r);
+    apply__fail_proposals(r, FAIL(STATUS_AMBIGUOUS, "the replica was removed"));
+    change__release(r);
+    wait_queue_wake_all(&r->progress);
+    replica__release(r);
+}
+
+static void bury(struct replica *r, uint64_t next_id, struct store_write *w)
+{
+    const struct status st = put_removal(r, next_id, &w->batch);
 
     if (!status_ok(st)) {
-        store__fatal(s, st);
+        store__fatal(r->store, st);
         return;
     }
     w->sync = true;
     LOG_INFO("replica.removed", U64("range", r->range.v), U64("replica", r->id.v));
-    store__leave(r);
-    closed__forget(r);
-    r->life = REPLICA_REMOVED;
     /* Lives at least until the tombstone is durable: a message of now must not bring it back. */
     (void)store__add_item(w, r);
-    list_push_back(&s->graves, &r->grave_link);
-    lease__closed(r);
-    apply__fail_proposals(r, FAIL(STATUS_AMBIGUOUS, "the replica was removed"));
-    wait_queue_wake_all(&r->progress);
-    wait_queue_wake_all(&r->serving);
+    list_push_back(&r->store->graves, &r->grave_link);
+    replica__retire(r);
+}
+
+void replica__remove(struct replica *r)
+{
+    bury(r, (uint64_t)r->id.v + 1, store__pending(r->store));
+}
+
+void replica__remove_for_ever(struct replica *r, struct store_write *w)
+{
+    r->absorbed = true;
+    bury(r, UINT64_MAX, w);
 }
 
 /* ---- ready -------------------------------------------------------------------------------------- */
@@ -626,7 +676,7 @@ static struct status put_hard_state(struct replica *r, const struct raft_hard_st
     }
 #endif
     buf_clear(value);
-    TRY(hard_state_encode(h, value));
+    TRY(replica__hard_state_encode(h, value));
     return engine_batch_put(b, ENGINE_CF_RAFT, key_raft(mem, r->range, KEY_RAFT_HARD_STATE),
                             buf_bytes(value));
 }
@@ -659,6 +709,7 @@ static struct status put_ready(struct replica *r, const struct raft_ready *rd)
     }
     TRY(put_entries(r, rd, log));
     if (rd->hard_state_changed) {
+        r->hard_state = rd->hard_state;
         TRY(put_hard_state(r, &rd->hard_state, &w->batch));
         if (r->store->probe.voted != NULL && rd->hard_state.vote.v != 0) {
             r->store->probe.voted(r->store->probe.ctx, r->store->o.ident.store, r->range,
@@ -774,6 +825,7 @@ static void applied_done(struct replica *r, struct write_item *item)
     r->applied = item->state;
     if (item->desc != NULL) {
         adopt_desc(r, item->desc);
+        change__applied(r, item->born);
     }
     if (item->snapshot) {
         r->life = REPLICA_INIT;

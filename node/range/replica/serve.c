@@ -100,23 +100,33 @@ static bool in_range(const struct replica *r, const struct range_request *q)
            (q->end.len == 0 || bytes_cmp(q->end, r->desc.end) <= 0);
 }
 
+/* For who asked the wrong range: ours, and the one that has the key as far as this store knows. */
+static void tell_descs(struct serve *s, struct bytes key)
+{
+    const struct replica *other = store__find_key(s->r->store, key);
+    struct range_desc *copy = ARENA_ARRAY(s->arena, struct range_desc, 2);
+
+    if (copy == NULL || !status_ok(range_desc_dup(s->arena, &s->r->desc, &copy[0]))) {
+        return;
+    }
+    s->out->descs = copy;
+    s->out->descs_count = 1;
+    if (other != NULL && other != s->r &&
+        status_ok(range_desc_dup(s->arena, &other->desc, &copy[1]))) {
+        s->out->descs_count = 2;
+    }
+}
+
 static struct status check_bounds(struct serve *s)
 {
-    struct range_desc *copy = NULL;
-
     for (uint32_t i = 0; i < s->b->count; i++) {
         if (!well_formed(&s->b->requests[i], s->b->count)) {
             return FAIL(STATUS_INVALID, "a request with an impossible span");
         }
-        if (in_range(s->r, &s->b->requests[i])) {
-            continue;
+        if (!in_range(s->r, &s->b->requests[i])) {
+            tell_descs(s, s->b->requests[i].key);
+            return FAIL(STATUS_RANGE_MISMATCH, "the key is not of this range");
         }
-        copy = ARENA_NEW(s->arena, struct range_desc);
-        if (copy != NULL && status_ok(range_desc_dup(s->arena, &s->r->desc, copy))) {
-            s->out->descs = copy;
-            s->out->descs_count = 1;
-        }
-        return FAIL(STATUS_RANGE_MISMATCH, "the key is not of this range");
     }
     return OK;
 }

@@ -24,6 +24,7 @@
 #define SECOND_NS         ((uint64_t)1000000000)
 #define RETRY_NS          ((uint64_t)500000000)
 #define QUEUE_MAX         64u /* Streams that wait for their turn; the core asks for others again. */
+#define YOUNG_RETRY_NS    ((uint64_t)100000000)
 
 /* ---- sending ------------------------------------------------------------------------------------ */
 
@@ -231,6 +232,7 @@ MAYYIELD static void send_fiber(void *arg)
     struct snapshot_out *o = arg;
     struct replica *r = o->replica;
     struct store *s = r->store;
+    bool young = false;
     struct status st = OK;
 
     o->fiber = fiber_current();
@@ -238,11 +240,18 @@ MAYYIELD static void send_fiber(void *arg)
         st = wait_queue_wait(&s->snapshot_turn, DEADLINE_NONE); /* Looked at again above. */
     }
     s->snapshots_queued--;
+    if (status_ok(st) && env_mono_ns(shard_env(s->shard)) < r->young_until_ns) {
+        /* The peer has not applied the split yet that made us: it would refuse. */
+        young = true;
+        st = fiber_sleep(YOUNG_RETRY_NS);
+    }
     s->snapshots_out++;
-    st = status_ok(st) ? stream(o) : st;
+    st = status_ok(st) && !young ? stream(o) : st;
     s->snapshots_out--;
     wait_queue_wake_one(&s->snapshot_turn);
-    if (status_ok(st)) {
+    if (young) {
+        st = FAIL(STATUS_OVERLOADED, "the peer will make the replica by itself");
+    } else if (status_ok(st)) {
         s->stats.snapshots_sent++;
     } else {
         LOG_WARN("snapshot.send_failed", U64("range", r->range.v), U64("to", o->to.store.v),

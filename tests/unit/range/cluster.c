@@ -7,6 +7,7 @@
 
 #include "node/base/codec.h"
 #include "node/base/invariant.h"
+#include "node/range/internal.h"
 #include "node/runtime/fiber.h"
 
 struct frame {
@@ -160,6 +161,69 @@ static void on_fatal(void *ctx, struct status why)
     n->fatal++;
 }
 
+/* ---- the way to other ranges --------------------------------------------------------------------- */
+
+static struct cluster_node *leads_key(struct cluster *c, struct bytes key, struct range_batch *b)
+{
+    for (uint32_t i = 0; i < c->count; i++) {
+        struct cluster_node *n = &c->nodes[i];
+        struct replica *r = n->up && !n->cut ? store__find_key(n->store, key) : NULL;
+
+        if (r != NULL && r->life == REPLICA_INIT && status_ok(lease__check(r, HTS_ZERO))) {
+            b->range = r->range;
+            b->generation = r->desc.generation;
+            return n;
+        }
+    }
+    return NULL;
+}
+
+MAYYIELD static struct status send_once(struct cluster_node *from, struct range_batch *b,
+                                        uint64_t deadline_ns, struct arena *arena,
+                                        struct range_result *out)
+{
+    struct cluster_node *to = leads_key(from->cluster, b->requests[0].key, b);
+    struct bytes body;
+    struct bytes reply;
+
+    *out = (struct range_result){0};
+    if (to == NULL) {
+        return FAIL(STATUS_NOT_LEADER, "nobody leads that range");
+    }
+    if (to == from) {
+        store_execute(from->store, b, deadline_ns, arena, out);
+        return out->st;
+    }
+    TRY(range_batch_encode(b, arena, &body));
+    TRY(rpc_call(from->rpc, (struct rpc_to){{to->index + 1}, {to->index + 1}, RPC_CLASS_NORMAL},
+                 RPC_TYPE_BATCH, &body, 1, deadline_ns, arena, &reply));
+    TRY(range_result_decode(reply, b->count, arena, out));
+    return out->st;
+}
+
+static bool worth_another_try(struct status st)
+{
+    return st.code == STATUS_NOT_LEADER || st.code == STATUS_RANGE_NOT_FOUND ||
+           st.code == STATUS_OVERLOADED || st.code == STATUS_NOT_PROPOSED;
+}
+
+MAYYIELD static struct status cluster_send(void *ctx, struct range_batch *b, uint64_t deadline_ns,
+                                           struct arena *arena, struct range_result *out)
+{
+    struct cluster_node *n = ctx;
+
+    for (;;) {
+        const struct status st = send_once(n, b, deadline_ns, arena, out);
+
+        if (!worth_another_try(st) || n->store->stopping ||
+            env_mono_ns(shard_env(n->shard)) >= deadline_ns) {
+            out->st = st;
+            return st;
+        }
+        TRY(fiber_sleep(10000000));
+    }
+}
+
 static struct store_ident ident_of(const struct cluster_node *n)
 {
     return (struct store_ident){{{7}}, {n->index + 1}, {n->index + 1}};
@@ -176,6 +240,8 @@ static void start_node(struct cluster *c, struct cluster_node *n)
                               .closed_lag_ns = c->closed_lag_ms * 1000000u,
                               .side_interval_ns = c->side_interval_ms * 1000000u,
                               .plants = c->plants,
+                              .send = c->no_send ? NULL : cluster_send,
+                              .send_ctx = n,
                               .ctx = n};
     const struct rpc_transport transport = {.ctx = n,
                                             .send = transport_send,
@@ -223,6 +289,7 @@ void cluster_start_with(struct cluster *c, uint32_t count, struct cluster_option
                           .count = count,
                           .closed_lag_ms = o.closed_lag_ms,
                           .side_interval_ms = o.side_interval_ms,
+                          .no_send = o.no_send,
                           .plants = o.plants};
     list_init(&c->frames);
     rng_seed(&c->rng, 1);
@@ -309,7 +376,7 @@ static void call_fiber(void *arg)
     struct store *s = c->node->store;
     const uint64_t ms = c->timeout_ms == 0 ? 9000 : c->timeout_ms;
     const uint64_t deadline = env_mono_ns(shard_env(c->node->shard)) + ms * 1000000u;
-    const range_id range = {RANGE_FIRST_ID};
+    const range_id range = {c->range == 0 ? RANGE_FIRST_ID : c->range};
     const store_id target = {c->target + 1};
 
     c->fiber = fiber_current();
@@ -327,6 +394,21 @@ static void call_fiber(void *arg)
     case CLUSTER_TRANSFER:
         c->st = store_transfer_lease(s, range, target, deadline);
         break;
+    case CLUSTER_SPLIT:
+        c->st = store_split(s, range, c->key, deadline);
+        break;
+    case CLUSTER_MERGE:
+        c->st = store_merge(s, range, deadline);
+        break;
+    case CLUSTER_SETTLE:
+        c->st = store_settle_merge(s, range, deadline);
+        break;
+    case CLUSTER_ADDRESS:
+        c->st = store_address(s, range, deadline);
+        break;
+    case CLUSTER_SEND:
+        c->st = cluster_send(c->node, &c->batch, deadline, &c->arena, &c->result);
+        break;
     }
     c->fiber = NULL;
     c->done = true;
@@ -336,7 +418,7 @@ void cluster_call_start(struct cluster_call *call)
 {
     arena_init(&call->arena, 0);
     call->done = false;
-    call->batch.range.v = RANGE_FIRST_ID;
+    call->batch.range.v = call->range == 0 ? RANGE_FIRST_ID : call->range;
     if (call->batch.count == 0) {
         call->batch.requests = &call->one;
         call->batch.count = 1;

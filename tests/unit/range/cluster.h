@@ -51,6 +51,7 @@ struct cluster {
     bool (*filter)(void *ctx, const struct cluster_frame *f);
     void *filter_ctx;
     uint64_t log_bytes_max; /* Of stores that start from now on. */
+    bool no_send;           /* Likewise. */
     uint64_t closed_lag_ms; /* Likewise. */
     uint64_t side_interval_ms;
     uint32_t plants;
@@ -61,9 +62,10 @@ struct cluster_options {
     uint64_t closed_lag_ms;
     uint64_t side_interval_ms;
     uint32_t plants;
+    bool no_send; /* Stores find no other range, nor themselves. */
 };
 
-/* Node 1 holds the first range. */
+/* Node 1 holds the first range. Stores find other ranges with the eyes of the test. */
 void cluster_start(struct cluster *c, uint32_t count);
 void cluster_start_with(struct cluster *c, uint32_t count, struct cluster_options o);
 /* A filter: closed timestamps of idle ranges are lost. */
@@ -77,6 +79,11 @@ enum cluster_call_kind {
     CLUSTER_ADD_VOTER,
     CLUSTER_REMOVE,
     CLUSTER_TRANSFER,
+    CLUSTER_SPLIT,
+    CLUSTER_MERGE,
+    CLUSTER_SETTLE,
+    CLUSTER_ADDRESS,
+    CLUSTER_SEND, /* As the store itself sends: to whoever leads. */
 };
 
 /* Something asked of a node's store on a fiber of its own. Zeroed but for the first fields. */
@@ -84,6 +91,8 @@ struct cluster_call {
     struct cluster_node *node;
     enum cluster_call_kind kind;
     uint32_t target;          /* Of the changes: index of the node. */
+    uint64_t range;           /* 0: the first. */
+    struct bytes key;         /* SPLIT. */
     struct range_request one; /* EXECUTE: used when the batch has no requests. */
     struct range_batch batch; /* EXECUTE; the range is filled in. */
     uint64_t timeout_ms;      /* 0: 9 s. */

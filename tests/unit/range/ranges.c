@@ -67,7 +67,10 @@ static void put_records(struct engine_batch *b, const struct range_desc *d, uint
 void ranges_write(struct engine *e, uint32_t store, uint32_t voters, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        struct applied_state a = {.index = RANGE_FIRST_INDEX, .term = RANGE_FIRST_TERM};
+        struct applied_state a = {.index = RANGE_FIRST_INDEX,
+                                  .term = RANGE_FIRST_TERM,
+                                  .generation = 1,
+                                  .addressed = true};
         struct range_desc d = {.id = RANGES_ID(i),
                                .replicas_count = voters,
                                .next_replica = voters + 1,

@@ -153,7 +153,7 @@ TEST(txn, an_intent_becomes_a_value_when_its_transaction_commits)
     struct hts at;
     enum status_code code = STATUS_OK;
 
-    cluster_start(&c, 1);
+    cluster_start_with(&c, 1, (struct cluster_options){.no_send = true}); /* Nobody is pushed. */
     at = lay(&c, 1, KEY_A, now_of(&c));
     (void)reads(&c, 0, KEY_A, HTS_ZERO, &code);
     EXPECT_EQ(STATUS_TIMEOUT, code); /* It waits for the transaction. */
@@ -428,7 +428,7 @@ TEST(txn, a_span_is_settled_at_once)
     struct hts ts;
     enum status_code code = STATUS_OK;
 
-    cluster_start(&c, 1);
+    cluster_start_with(&c, 1, (struct cluster_options){.no_send = true}); /* Nobody is pushed. */
     ts = now_of(&c);
     (void)lay(&c, 1, KEY_A, ts);
     (void)lay(&c, 1, KEY_B, ts);
