@@ -482,6 +482,7 @@ struct status store__enter(struct replica *r)
     TRY(map_put(&s->replicas, r->range.v, r));
     INVARIANT(tree_insert(&s->by_id, &r->id_node, &r->range.v));
     store__enter_keys(r);
+    side__attach(r);
     gone__heard(r);
     return OK;
 }
@@ -823,6 +824,9 @@ struct status store_create(const struct store_options *o, struct arena *msg_aren
     s->tick.fn = store_tick;
     TRY_OUT(tscache_create(&(struct tscache_options){0}, &s->tscache));
     TRY_OUT(recent_create(store_now(s), &s->recent));
+    if (s->o.side_interval_ns > s->o.closed_lag_ns / 4) {
+        TRY_OUT(FAIL(STATUS_INVALID, "idle ranges must be closed four times per lag at least"));
+    }
     TRY_OUT(load_liveness(s));
     TRY_OUT(side__create(s, &s->side));
     TRY_OUT(load_replicas(s));

@@ -56,7 +56,8 @@ struct store_options {
     uint32_t liveness_plants;
     uint64_t log_bytes_max;    /* Log kept for slow followers; 0: 16 MiB. */
     uint64_t closed_lag_ns;    /* Reads that much in the past need no leaseholder; 0: 3 s. */
-    uint64_t side_interval_ns; /* How often idle ranges are closed; 0: 200 ms. */
+    uint64_t side_interval_ns; /* How often idle ranges are closed, less than a quarter of the lag;
+                                  0: 200 ms. */
     /* A write failed or acked data is lost: this process must stop at once. Never returns control to
      * the store's logic; the default aborts. */
     void (*on_fatal)(void *ctx, struct status why);

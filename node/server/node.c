@@ -246,6 +246,8 @@ static struct status start_store(struct node *n)
         .ident = n->ident,
         .liveness = n->o.liveness,
         .log_bytes_max = n->o.log_bytes_max,
+        .closed_lag_ns = n->o.closed_lag_ns,
+        .side_interval_ns = n->o.side_interval_ns,
         .election_ticks = n->o.election_ticks,
         .election_jitter_ticks = n->o.election_jitter_ticks,
         .plants = n->o.store_plants,

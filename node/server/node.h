@@ -41,7 +41,9 @@ struct node_options {
     uint64_t max_offset_ns;                /* 0: HLC_MAX_OFFSET_NS_DEFAULT. */
     struct liveness_options liveness;
     uint32_t voters_wanted; /* Replicas of a range; 0: by the number of nodes. */
-    uint64_t log_bytes_max; /* These three as of a store; 0: its default. */
+    uint64_t log_bytes_max; /* These five as of a store; 0: its default. */
+    uint64_t closed_lag_ns;
+    uint64_t side_interval_ns;
     uint32_t election_ticks;
     uint32_t election_jitter_ticks;
     uint32_t store_plants; /* Simulator only. */

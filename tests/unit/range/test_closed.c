@@ -517,3 +517,37 @@ TEST(follower, never_serves_what_a_later_write_changes)
     }
     cluster_stop(&c);
 }
+
+/* ---- planted bugs ------------------------------------------------------------------------------- */
+
+#ifdef DSQL_PLANTS
+static void start_planted(struct cluster *c, uint32_t plants)
+{
+    cluster_start_with(
+        c, 1,
+        (struct cluster_options){.closed_lag_ms = 300, .side_interval_ms = 50, .plants = plants});
+    INVARIANT(cluster_put(c, 0, KEY, "v1") == STATUS_OK);
+}
+
+/* The bugs that the simulator has to find do what they are for. */
+TEST(closed, plants_break_what_they_name)
+{
+    struct cluster c;
+    struct proposal *p = NULL;
+    struct hts ts;
+
+    start_planted(&c, STORE_PLANT_CLOSE_IN_FLIGHT);
+    p = proposal__create(NULL, 0);
+    ts = now_of(&c, 0);
+    closed__track(replica_of(&c, 0), p, ts);
+    cluster_run_ms(&c, 1000);
+    EXPECT_TRUE(hts_less(ts, closed_of(&c, 0)));
+    proposal__free(p);
+    cluster_stop(&c);
+
+    start_planted(&c, STORE_PLANT_FOLLOWER_AHEAD);
+    ts = hts_add_ns(now_of(&c, 0), 1000000000000);
+    EXPECT_STREQ("v1", read_at(&c, 0, ts)); /* Of a future that is not written yet. */
+    cluster_stop(&c);
+}
+#endif
