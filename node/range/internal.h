@@ -528,6 +528,11 @@ NOYIELD NODISCARD struct status gc__decode_threshold(struct bytes value, struct 
 NOYIELD NODISCARD struct status gc__load_threshold(struct replica *r, struct arena *arena);
 NOYIELD void gc__destroy(struct store *s);
 
+/* ---- maintain/settle.c ---- */
+/* Settles what transactions have left behind in the range. */
+MAYYIELD NODISCARD struct status settle__run(struct replica *r, const struct store_gc_options *o,
+                                             uint64_t deadline_ns, struct store_gc_result *out);
+
 /* ---- replica/snapshot.c ---- */
 NOYIELD void snapshot__send(struct replica *r, replica_id peer);
 /* Ends the streams that are under way. */

@@ -212,13 +212,20 @@ NOYIELD NODISCARD struct status store_protection_holds(struct store *s, range_id
                                                        struct hts ts, struct hts created);
 
 struct store_gc_options {
-    uint64_t ttl_ns; /* Versions are kept this long after they were replaced. */
+    uint64_t ttl_ns;        /* Versions are kept this long after they were replaced. */
+    uint64_t intent_age_ns; /* Intents older than this are settled, */
+    uint64_t record_age_ns; /* and records of transactions that showed no life for this long. */
 };
+#define STORE_GC_TTL_NS_DEFAULT        ((uint64_t)4 * 3600 * 1000000000)
+#define STORE_GC_INTENT_AGE_NS_DEFAULT ((uint64_t)2 * 3600 * 1000000000)
+#define STORE_GC_RECORD_AGE_NS_DEFAULT ((uint64_t)3600 * 1000000000)
 
 struct store_gc_result {
     struct hts threshold; /* Reads below fail now; zero: none was set. */
     uint64_t keys;
     uint64_t versions;
+    uint64_t intents; /* Settled. */
+    uint64_t records; /* Removed. */
 };
 
 /* Collects the garbage of a range that is led here. Ends early, with what was done in *out, on errors:

@@ -535,7 +535,12 @@ struct status store_gc(struct store *s, range_id range, const struct store_gc_op
     r->collecting = true;
     replica__acquire(r);
     s->fibers++;
-    st = run(r, o, deadline_ns, out);
+    st = settle__run(r, o, deadline_ns, out);
+    if (status_ok(st) || r->life == REPLICA_INIT) {
+        const struct status versions = run(r, o, deadline_ns, out);
+
+        st = status_ok(st) ? versions : st;
+    }
     r->collecting = false;
     s->fibers--;
     replica__release(r);

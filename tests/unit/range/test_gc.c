@@ -4,6 +4,7 @@
 #include "node/base/invariant.h"
 #include "node/range/internal.h"
 #include "tests/unit/range/cluster.h"
+#include "tests/unit/range/txn_rig.h"
 
 #define SECOND ((uint64_t)1000000000)
 
@@ -26,7 +27,9 @@ static void collect_fiber(void *arg)
 
 static struct collect collect(struct cluster *c, uint32_t i, uint64_t ttl_ns)
 {
-    struct collect x = {.node = &c->nodes[i], .options = {.ttl_ns = ttl_ns}};
+    struct collect x = {
+        .node = &c->nodes[i],
+        .options = {.ttl_ns = ttl_ns, .intent_age_ns = 60 * SECOND, .record_age_ns = 60 * SECOND}};
 
     INVARIANT(status_ok(fiber_spawn(c->nodes[i].shard, "gc", collect_fiber, &x)));
     for (int n = 0; n < 10000 && !x.done; n++) {
@@ -393,4 +396,98 @@ TEST(gc, what_is_at_or_above_the_threshold_never_changes)
         EXPECT_TRUE(cluster_digests_equal(&c));
         cluster_stop(&c);
     }
+}
+
+/* ---- what transactions leave behind ------------------------------------------------------------- */
+
+struct leftovers {
+    struct cluster_node *node;
+    struct hts ts; /* Of the commit that nobody has settled. */
+    bool done;
+};
+
+/* One that committed, one that was staged in full, one that is only an intent, one that still lives. */
+static void leave_fiber(void *arg)
+{
+    static const char *const names[] = {"\x88/a", "\x88/b", "\x88/c", "\x88/d"};
+    struct leftovers *l = arg;
+    struct range_txn_info info;
+    struct bytes keys[4];
+
+    for (uint32_t i = 0; i < 4; i++) {
+        keys[i] = bytes_str(names[i]);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        const struct rig_txn t = rig_begin(l->node, i + 1, keys[i]);
+
+        INVARIANT(status_ok(rig_write(&t, keys[i])));
+        if (i < 2) {
+            INVARIANT(status_ok(rig_end(&t, RANGE_TXN_STAGING, t.min_ts, &keys[i], 1, &info)));
+        }
+        if (i == 0) {
+            INVARIANT(status_ok(rig_end(&t, RANGE_TXN_COMMITTED, info.ts, &keys[i], 1, &info)));
+            l->ts = info.ts;
+        }
+    }
+    l->done = true;
+}
+
+static void young_fiber(void *arg)
+{
+    struct leftovers *l = arg;
+    const struct rig_txn t = rig_begin(l->node, 9, BYTES_LIT("\x88/d"));
+
+    INVARIANT(status_ok(rig_heartbeat(&t)));
+    INVARIANT(status_ok(rig_write(&t, BYTES_LIT("\x88/d"))));
+    l->done = true;
+}
+
+static void run_on(struct cluster *c, struct leftovers *l, void (*fn)(void *arg))
+{
+    l->done = false;
+    INVARIANT(status_ok(fiber_spawn(l->node->shard, "leave", fn, l)));
+    for (int n = 0; n < 5000 && !l->done; n++) {
+        cluster_run_ms(c, 1);
+    }
+    INVARIANT(l->done);
+}
+
+TEST(gc, what_transactions_left_behind_is_settled)
+{
+    struct cluster c;
+    struct leftovers l;
+    struct collect x;
+    enum status_code code = STATUS_OK;
+
+    cluster_start(&c, 1);
+    rig_connect(&c);
+    l = (struct leftovers){.node = &c.nodes[0]};
+    run_on(&c, &l, leave_fiber);
+    cluster_run_ms(&c, 10);
+    EXPECT_EQ(3, replica_of(&c, 0)->applied.stats.intent_count);
+    x = collect(&c, 0, 3600 * SECOND);
+    EXPECT_OK(x.st);
+    EXPECT_EQ(0, x.result.intents + x.result.records); /* All of it is young. */
+    cluster_run_ms(&c, 70000);
+    run_on(&c, &l, young_fiber);
+    x = collect(&c, 0, 3600 * SECOND);
+    EXPECT_OK(x.st);
+    EXPECT_EQ(1, x.result.records);
+    EXPECT_EQ(2, x.result.intents); /* That of the first went with its record. */
+    cluster_run_ms(&c, 10);
+    EXPECT_EQ(1, replica_of(&c, 0)->applied.stats.intent_count);
+    EXPECT_STREQ("w", cluster_get(&c, 0, "\x88/a", &code));
+    EXPECT_STREQ("w", cluster_get(&c, 0, "\x88/b", &code));
+    EXPECT_STREQ("", cluster_get(&c, 0, "\x88/c", &code));
+    cluster_run_ms(&c, 70000);
+    x = collect(&c, 0, 3600 * SECOND);
+    EXPECT_OK(x.st);
+    EXPECT_EQ(1,
+              x.result.records); /* Recovered the last time; this time its record is old enough. */
+    EXPECT_EQ(1, x.result.intents);
+    cluster_run_ms(&c, 10);
+    EXPECT_EQ(0, replica_of(&c, 0)->applied.stats.intent_count);
+    EXPECT_STREQ("", cluster_get(&c, 0, "\x88/d", &code));
+    EXPECT_TRUE(stats_agree(&c, 0));
+    cluster_stop(&c);
 }
