@@ -32,6 +32,7 @@ struct bin {
     struct bytes end;
     uint32_t count;
     size_t bytes;
+    bool closed; /* Nothing else may join. */
 };
 
 struct cut {
@@ -156,17 +157,36 @@ static size_t bytes_of_write(const struct range_batch *b, const struct range_req
                       : q->key.len + q->value.len + 64;
 }
 
+/* What a write depends on travels with it: the refresh of its key, right before it. */
+static bool follows_its_refresh(const struct cut *c, const struct range_request *q, uint32_t bin)
+{
+    const struct piece *before = c->pieces_count == 0 ? NULL : &c->pieces[c->pieces_count - 1];
+
+    return before != NULL && before->part == bin && before->q.op == RANGE_OP_REFRESH &&
+           bytes_eq(before->q.key, q->key);
+}
+
+/* Of a range, one bin more. */
+static struct status next_bin(struct cut *c, uint32_t *bin)
+{
+    const struct bin full = c->bins[*bin];
+    const struct range_desc same = {
+        .id = full.range, .start = full.start, .end = full.end, .generation = full.generation};
+
+    return add_bin(c, &same, bin);
+}
+
 static struct status add_piece(struct cut *c, const struct range_request *q, uint32_t origin,
                                uint32_t bin)
 {
     const size_t bytes = bytes_of_write(c->b, q);
+    const bool alone = q->op == RANGE_OP_RESOLVE && q->end.len > 0;
+    const bool full = bytes > 0 && c->bins[bin].bytes > 0 &&
+                      c->bins[bin].bytes + bytes > PART_BYTES_MAX &&
+                      !follows_its_refresh(c, q, bin);
 
-    if (bytes > 0 && c->bins[bin].bytes > 0 && c->bins[bin].bytes + bytes > PART_BYTES_MAX) {
-        const struct bin full = c->bins[bin];
-        const struct range_desc same = {
-            .id = full.range, .start = full.start, .end = full.end, .generation = full.generation};
-
-        TRY(add_bin(c, &same, &bin));
+    if (c->bins[bin].count > 0 && (alone || full || c->bins[bin].closed)) {
+        TRY(next_bin(c, &bin));
     }
     if (c->pieces_count == c->pieces_cap) {
         TRY(grow(c->arena, (void **)&c->pieces, &c->pieces_cap, sizeof(c->pieces[0])));
@@ -174,6 +194,7 @@ static struct status add_piece(struct cut *c, const struct range_request *q, uin
     c->pieces[c->pieces_count++] = (struct piece){*q, origin, bin};
     c->bins[bin].count++;
     c->bins[bin].bytes += bytes;
+    c->bins[bin].closed = alone;
     c->last = bin;
     return OK;
 }

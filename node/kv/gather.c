@@ -257,6 +257,8 @@ MAYYIELD static struct status send_cut(struct kv *kv, struct range_batch *b, str
         b->read_ts = hts_is_zero(b->read_ts) ? kv_now(kv) : b->read_ts;
         for (uint32_t i = 0; i < p.count; i++) {
             p.parts[i].batch.read_ts = b->read_ts;
+            /* Reads that moved by themselves would be of different times. */
+            p.parts[i].batch.can_forward = b->can_forward && b->intents;
         }
     }
     send_parts(kv, &p, call, arena);

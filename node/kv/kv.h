@@ -47,6 +47,7 @@ NOYIELD const struct range_desc *kv_first_range(const struct kv *kv);
  * later was written after the transaction began. Bounded; who finds no place is just not known. */
 #define KV_OBSERVED_MAX 16u
 struct kv_observed {
+    struct hts own; /* Of this node, when the transaction began. */
     struct {
         store_id store;
         struct hts now;

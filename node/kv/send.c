@@ -74,7 +74,7 @@ out:
     return st;
 }
 
-static struct hts *find_observed(struct kv_observed *o, store_id store)
+static const struct hts *find_observed(const struct kv_observed *o, store_id store)
 {
     for (uint32_t i = 0; i < o->count; i++) {
         if (o->at[i].store.v == store.v) {
@@ -93,6 +93,12 @@ static void observe(struct kv_observed *o, store_id store, struct hts now)
     }
 }
 
+/* For locks of others. */
+static bool may_wait_long(const struct range_batch *b)
+{
+    return b->intents || b->requests[0].lock != MVCC_NONE;
+}
+
 /* How long one replica may take. Our own store is not cut off from us, it may let us wait for locks. */
 static uint64_t patience_ns(const struct kv *kv, const struct range_replica *to,
                             const struct range_batch *b)
@@ -100,10 +106,10 @@ static uint64_t patience_ns(const struct kv *kv, const struct range_replica *to,
     if (b->requests[0].op == RANGE_OP_PUSH) {
         return READ_ATTEMPT_NS + b->requests[0].args->wait_ns;
     }
-    if (!uuid_is_zero(b->txn.id) && kv->store != NULL && to->store.v == kv->store_id.v) {
+    if (may_wait_long(b) && kv->store != NULL && to->store.v == kv->store_id.v) {
         return KV_DEADLINE_NS_DEFAULT;
     }
-    return !uuid_is_zero(b->txn.id) || kv__is_write(b) ? ATTEMPT_NS : READ_ATTEMPT_NS;
+    return may_wait_long(b) || kv__is_write(b) ? ATTEMPT_NS : READ_ATTEMPT_NS;
 }
 
 /* out->st tells what the server said; a returned error means that no answer came. */
@@ -118,7 +124,9 @@ MAYYIELD static struct status attempt(struct kv *kv, const struct range_replica 
     *out = (struct range_result){0};
     *left = false;
     if (call->observed != NULL && !hts_is_zero(b->txn.global_limit)) {
-        const struct hts *known = find_observed(call->observed, to->store);
+        const struct hts *known = kv->store != NULL && to->store.v == kv->store_id.v
+                                      ? &call->observed->own
+                                      : find_observed(call->observed, to->store);
 
         b->txn.local_limit = known == NULL ? HTS_ZERO : *known;
     }

@@ -136,6 +136,51 @@ TEST(parts, spans_of_refreshes_fall_into_pieces)
     rig_stop(&r);
 }
 
+/* Servers settle one span at a time. */
+TEST(parts, spans_to_settle_travel_alone)
+{
+    const struct range_txn_args args = {.txn = {{9, 9}}};
+    const struct range_request q[] = {
+        {.op = RANGE_OP_RESOLVE, .key = K("a"), .args = &args},
+        {.op = RANGE_OP_RESOLVE, .key = K("b"), .end = K("c"), .args = &args},
+        {.op = RANGE_OP_RESOLVE, .key = K("d"), .args = &args},
+        {.op = RANGE_OP_RESOLVE, .key = K("e"), .end = K("n"), .args = &args},
+    };
+    struct rig_call call = call_of(q, ARRAY_COUNT(q));
+    struct rig r;
+
+    three_ranges(&r);
+    rig_answer(&r, 1, yes);
+    rig_answer(&r, 2, yes);
+    EXPECT_OK(rig_send(&r, &call));
+    EXPECT_EQ(5, call.call.parts);
+    EXPECT_STREQ("8:resolve m..n", log_of(&r, 2));
+    rig_stop(&r);
+}
+
+/* A write and the refresh of its key are one decision. */
+TEST(parts, a_write_stays_with_the_refresh_of_its_key)
+{
+    uint8_t *big = calloc(1, RANGE_COMMAND_MAX / 2);
+    const struct bytes value = bytes_of(big, RANGE_COMMAND_MAX / 2);
+    const struct range_request q[] = {
+        {.op = RANGE_OP_REFRESH, .key = K("a")},
+        {.op = RANGE_OP_PUT, .key = K("a"), .value = value},
+        {.op = RANGE_OP_REFRESH, .key = K("b")},
+        {.op = RANGE_OP_PUT, .key = K("b"), .value = BYTES_LIT("small")},
+        {.op = RANGE_OP_PUT, .key = K("c"), .value = value},
+    };
+    struct rig_call call = intents_of(q, ARRAY_COUNT(q));
+    struct rig r;
+
+    three_ranges(&r);
+    rig_answer(&r, 1, yes);
+    EXPECT_OK(rig_send(&r, &call));
+    EXPECT_STREQ("7:refresh a,put a,refresh b,put b 7:put c", log_of(&r, 1));
+    rig_stop(&r);
+    free(big);
+}
+
 /* One part must not commit without the other. */
 TEST(parts, writes_at_once_over_several_ranges_are_not_sent)
 {
