@@ -23,6 +23,7 @@ static struct status request_to_pb(const struct range_request *q, struct arena *
     p->bytes_max = q->bytes_max;
     p->reverse = q->reverse;
     p->lock = (uint32_t)q->lock;
+    TRY(request__hts_to_pb(q->since, arena, &p->since));
     return q->args == NULL ? OK : request__args_to_pb(q->args, arena, &p->args);
 }
 
@@ -74,6 +75,7 @@ static struct status request_from_pb(const Dsql__Pb__Request *p, struct arena *a
         .bytes_max = p->bytes_max,
         .reverse = p->reverse,
         .lock = (enum mvcc_strength)p->lock,
+        .since = request__hts_from_pb(p->since),
     };
     if (p->op < RANGE_OP_GET || p->op >= RANGE_OP_COUNT || q->key.len == 0 ||
         p->lock >= MVCC_INTENT) {

@@ -102,6 +102,7 @@ struct range_request {
     uint32_t bytes_max;      /* SCAN; 0: RANGE_SCAN_BYTES_DEFAULT. */
     bool reverse;            /* SCAN. */
     enum mvcc_strength lock; /* GET, SCAN of a transaction: lock what is found. */
+    struct hts since;        /* REFRESH: instead of the batch's read_ts, when not zero. */
     const struct range_txn_args *args;
 };
 

@@ -17,9 +17,11 @@
 #include "node/rpc/pb_arena.h"
 #include "node/server/node_internal.h"
 #include "node/storage/key/key.h"
+#include "node/txn/txn.h"
 
 #define CLOCK_WAIT_MAX_NS ((uint64_t)20000000000)
 #define DRAIN_LEASE_NS    ((uint64_t)1500000000)
+#define DRAIN_SETTLE_NS   ((uint64_t)1000000000) /* For what is left behind transactions. */
 
 /* ---- fibers ------------------------------------------------------------------------------------- */
 
@@ -236,6 +238,15 @@ static MAYYIELD struct status wait_for_clock(struct node *n)
     return OK;
 }
 
+/* What the store asks of other ranges: see store_options.send. */
+static MAYYIELD struct status send_batch(void *ctx, struct range_batch *b, uint64_t deadline_ns,
+                                         struct arena *arena, struct range_result *out)
+{
+    struct node *n = ctx;
+
+    return kv_send(n->kv, b, deadline_ns, arena, out);
+}
+
 static struct status start_store(struct node *n)
 {
     struct store_options o = {
@@ -255,6 +266,8 @@ static struct status start_store(struct node *n)
         .liveness_plants = n->o.liveness_plants,
         .on_fatal = n->o.on_fatal,
         .node_of_store = node_of_store,
+        .send = send_batch,
+        .send_ctx = n,
         .ctx = n->o.ctx,
         .node_ctx = n,
     };
@@ -358,6 +371,7 @@ struct status node_create(const struct node_options *o, struct node **out)
     shard_set_slot(o->shard, SHARD_SLOT_SERVER, n);
     TRY_OUT(rpc_create(&(struct rpc_options){o->shard, &n->hlc, o->transport}, &n->rpc));
     TRY_OUT(kv_create(&(struct kv_options){o->shard, n->rpc, &n->hlc}, &n->kv));
+    TRY_OUT(txn_service_create(o->shard, n->kv, &n->txns));
     if (n->primary) {
         join__serve(n); /* Early: who asks too soon is told to come again. */
     }
@@ -397,7 +411,9 @@ static MAYYIELD void hand_over_leases(struct node *n, uint64_t deadline_ns)
 void node_stop(struct node *n, uint64_t deadline_ns)
 {
     const uint64_t lease_deadline = env_mono_ns(shard_env(n->shard)) + DRAIN_LEASE_NS;
+    const uint64_t settle_deadline = env_mono_ns(shard_env(n->shard)) + DRAIN_SETTLE_NS;
 
+    txn_service_stop(n->txns, deadline_ns < settle_deadline ? deadline_ns : settle_deadline);
     if (n->store != NULL && n->registry.count > 1) {
         hand_over_leases(n, deadline_ns < lease_deadline ? deadline_ns : lease_deadline);
     }
@@ -419,6 +435,7 @@ void node_destroy(struct node *n)
     }
     shard_timer_disarm(n->shard, &n->gossip_timer);
     sql_destroy(n->sql);
+    txn_service_destroy(n->txns);
     kv_destroy(n->kv);
     store_destroy(n->store);
     rpc_destroy(n->rpc);

@@ -21,6 +21,7 @@ struct node {
     struct registry registry;
     struct store *store;
     struct kv *kv;
+    struct txn_service *txns;
     struct sql *sql;
     bool primary;
     bool ready;

@@ -169,12 +169,13 @@ static struct status eval_refresh(struct eval *e, struct mvcc_reader *reader,
                                   const struct range_request *q)
 {
     const struct hts to = hts_is_zero(e->commit_ts) ? e->batch->txn.write_ts : e->commit_ts;
+    const struct hts from = hts_is_zero(q->since) ? e->read_ts : q->since;
     struct mvcc_conflict conflict = {0};
 
-    if (e->skip_refresh || hts_less_eq(to, e->read_ts)) {
+    if (e->skip_refresh || hts_less_eq(to, from)) {
         return OK;
     }
-    TRY(mvcc_refresh(reader, q->key, q->end, e->read_ts, to,
+    TRY(mvcc_refresh(reader, q->key, q->end, from, to,
                      uuid_is_zero(e->txn.id) ? NULL : &e->txn, e->arena, &conflict));
     if (conflict.kind == MVCC_CONFLICT_TOO_OLD) {
         return FAIL(STATUS_TXN_RETRY, "what the transaction read has changed since");

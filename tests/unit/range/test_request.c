@@ -67,7 +67,7 @@ TEST(request, batches_of_transactions)
     const struct range_txn_args args = full_args();
     const struct range_txn_args bare = {.txn = ID_B};
     const struct range_request requests[] = {
-        {.op = RANGE_OP_GET, .key = BYTES_LIT("k"), .lock = MVCC_EXCLUSIVE},
+        {.op = RANGE_OP_GET, .key = BYTES_LIT("k"), .lock = MVCC_EXCLUSIVE, .since = {6, 7}},
         {.op = RANGE_OP_END_TXN, .key = BYTES_LIT("anchor"), .args = &args},
         {.op = RANGE_OP_HEARTBEAT, .key = BYTES_LIT("anchor"), .args = &bare},
     };
@@ -105,6 +105,8 @@ TEST(request, batches_of_transactions)
     EXPECT_EQ(RANGE_WAIT_SKIP, back.wait);
     EXPECT_EQ(99, back.lock_wait_ns);
     EXPECT_EQ(MVCC_EXCLUSIVE, back.requests[0].lock);
+    EXPECT_HTS_EQ(requests[0].since, back.requests[0].since);
+    EXPECT_TRUE(hts_is_zero(back.requests[1].since));
     EXPECT_TRUE(back.requests[0].args == NULL);
     expect_args(&args, back.requests[1].args);
     expect_args(&bare, back.requests[2].args);

@@ -30,7 +30,7 @@ void rig_run(void (*body)(struct rig *r))
 {
     struct rig r = {.body = body};
 
-    arena_init(&r.arena, 0);
+    arena_init(&r.arena, 4 * TXN_BYTES_MAX);
     cluster_start(&r.c, 1);
     INVARIANT(status_ok(kv_create(
         &(struct kv_options){r.c.nodes[0].shard, r.c.nodes[0].rpc, &r.c.nodes[0].hlc}, &r.kv)));
