@@ -42,6 +42,7 @@ struct analyzer {
     struct query *query;                   /* Whose names are in scope. NULL: none. */
     const char *clause;                    /* For messages: "WHERE", "VALUES", ... */
     const struct table_desc *insert_table; /* Target of INSERT, for a hint. */
+    const char *lock_verb;                 /* First row lock: "SELECT FOR SHARE". NULL: none. */
     bool aggs_allowed;
     bool in_agg;
 };
@@ -88,6 +89,15 @@ struct candidate {
 /* PostgreSQL's rules for choosing among candidates; `types` may hold TYPE_UNKNOWN. Index, or one of the
  * above. Reorders the candidates. */
 NOYIELD int analyze_choose(struct candidate *c, uint32_t count, const oid *types, uint32_t nargs);
+
+/* ---- locking.c --------------------------------------------------------------------------------- */
+
+/* FOR UPDATE and its kin on forms that have no rows of tables: 0A000. Before anything else. */
+NOYIELD NODISCARD struct status analyze_refuse_locking(struct analyzer *a,
+                                                       const struct ast_select *s);
+/* Marks the tables of q, whose clauses are analysed but not lowered. Errors: 0A000, 42P01, 42601. */
+NOYIELD NODISCARD struct status analyze_locking(struct analyzer *a, const struct ast_select *s,
+                                                struct query *q);
 
 /* ---- coerce.c ---------------------------------------------------------------------------------- */
 

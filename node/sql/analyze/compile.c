@@ -153,6 +153,12 @@ static struct status compile_query(struct compilation *c, struct analyzer *a,
         break;
     }
     s->cls = ast->kind == AST_STMT_SELECT ? STATEMENT_QUERY : STATEMENT_WRITE;
+    if (a->lock_verb != NULL) {
+        s->lock_verb = arena_strdup(&s->arena, a->lock_verb);
+        if (s->lock_verb == NULL) {
+            return analyze_no_memory();
+        }
+    }
     TRY(copy_params(c, a));
     return plan(c, q);
 }

@@ -601,13 +601,6 @@ static struct status refuse_forms(struct analyzer *a, const struct ast_select *s
     if (s->with_ties) {
         return analyze_unsupported(a, s->location, "WITH TIES");
     }
-    for (uint32_t i = 0; i < s->locking_count; i++) {
-        /* Transactions are serializable and check what they have read when they commit, so plain row
-         * locks add nothing but waiting. The other forms promise something that we do not do. */
-        if (s->locking[i].wait != AST_LOCK_BLOCK) {
-            return analyze_unsupported(a, s->location, "NOWAIT and SKIP LOCKED");
-        }
-    }
     if (s->from.count > 1) {
         return analyze_unsupported(a, s->from.items[1]->location, "join");
     }
@@ -658,6 +651,7 @@ static struct status select_clauses(struct analyzer *a, const struct ast_select 
     q->targets_count = (uint16_t)l.count;
     TRY(limit(a, s->limit, "LIMIT", &q->limit));
     TRY(limit(a, s->offset, "OFFSET", &q->offset));
+    TRY(analyze_locking(a, s, q));
     return q->aggregates ? analyze_lower_aggregates(a, q) : OK;
 }
 
@@ -669,6 +663,7 @@ struct status analyze_select(struct analyzer *a, const struct ast_select *s, boo
     const bool aggs_allowed = a->aggs_allowed;
     struct status st = OK;
 
+    TRY(analyze_refuse_locking(a, s));
     TRY(refuse_forms(a, s));
     TRY(analyze_new_query(a, QUERY_SELECT, out));
     if (++a->depth > STATEMENT_DEPTH_MAX) {

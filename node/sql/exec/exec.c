@@ -109,6 +109,11 @@ struct status exec__open_op(struct exec *x, const struct plan_node *node, uint64
     case PLAN_AGG:
         st = exec__open_agg(x, node, &o);
         break;
+    case PLAN_LOCK:
+        st = exec__open_lock(x, node, &o);
+        /* Skipped rows are replaced by further ones. */
+        input_hint = node->lock.lock.wait == RANGE_WAIT_SKIP ? 0 : rows_hint;
+        break;
     case PLAN_SPOOL:
         st = exec__open_spool(x, node, &o);
         break;
@@ -243,9 +248,10 @@ MAYYIELD static struct status point_read(struct exec *x, struct bytes key, struc
 {
     const struct plan *p = x->plan;
     struct program_run *into = p->filter != NULL ? &x->filter : r;
+    const struct exec_get get = {p->layout, &p->lock, &key, 1, x->arena};
     struct bytes value = BYTES_EMPTY;
 
-    TRY(txn_get(x->ctx.txn, key, x->arena, found, &value));
+    TRY(exec__get(x, &get, found, &value));
     if (!*found) {
         return OK;
     }

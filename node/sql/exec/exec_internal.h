@@ -97,10 +97,30 @@ NOYIELD NODISCARD struct status exec__open_limit(struct exec *x, const struct pl
                                                  struct op **out, uint64_t *hint);
 NOYIELD NODISCARD struct status exec__open_agg(struct exec *x, const struct plan_node *n,
                                                struct op **out);
+NOYIELD NODISCARD struct status exec__open_lock(struct exec *x, const struct plan_node *n,
+                                                struct op **out);
 NOYIELD NODISCARD struct status exec__open_spool(struct exec *x, const struct plan_node *n,
                                                  struct op **out);
 NOYIELD NODISCARD struct status exec__open_modify(struct exec *x, const struct plan_node *n,
                                                   struct op **out);
+
+/* op_lock.c: point reads, locking when the lock says so. */
+struct exec_get {
+    const struct row_layout *layout;
+    const struct txn_lock *lock;
+    const struct bytes *keys;
+    uint32_t count;
+    struct arena *arena; /* Of the values. */
+};
+/* found and values as txn_multi_get(). Errors also: 55P03 with NOWAIT. */
+MAYYIELD NODISCARD struct status exec__get(struct exec *x, const struct exec_get *g, bool *found,
+                                           struct bytes *values);
+/* STATUS_LOCKED of a NOWAIT in PostgreSQL's words; other statuses as they are. */
+NOYIELD struct status exec__lock_error(struct exec *x, const struct row_layout *l,
+                                       const struct txn_lock *lock, struct status st);
+/* The key of a row, in the arena, however long. Errors: STATUS_MEMORY. */
+NOYIELD NODISCARD struct status exec__row_key(const struct row_layout *l, const union datum *row,
+                                              struct arena *arena, struct bytes *out);
 
 /* Rows that are kept: arrays of datums in an arena, for sort, spool and aggregation. */
 struct row_store {

@@ -9,6 +9,9 @@
  * read is part of the transaction, so a row that appears in between fails the commit and the statement
  * runs again.
  *
+ * Rows that UPDATE, DELETE and DO UPDATE change are locked before they get here, so that those who want
+ * the same row wait for each other instead of failing at their commits.
+ *
  * INVARIANT: an operator that feeds this one never sees its writes. Scans deliver each key once and keys
  * of rows do not move unless key_changes, and then the planner puts a spool below.
  */
@@ -69,26 +72,12 @@ static struct status key_of(struct modify *m, const union datum *row, uint8_t *m
                             struct bytes *out)
 {
     const struct row_layout *l = m->plan->layout;
-    size_t room = KEY_STACK_SIZE;
     struct key_enc e;
     struct status st = OK;
 
     key_enc_init(&e, mem, KEY_STACK_SIZE);
     st = row_key(l, row, &e, out);
-    if (st.code != STATUS_MEMORY) {
-        return st;
-    }
-    for (uint16_t i = 0; i < l->key_count; i++) {
-        if (l->types[l->key[i].column]->phys == PHYS_BYTES) {
-            room += 2 * row[l->key[i].column].bytes.len;
-        }
-    }
-    mem = arena_alloc(m->x->arena, room, 1);
-    if (mem == NULL) {
-        return exec__no_memory();
-    }
-    key_enc_init(&e, mem, room);
-    return row_key(l, row, &e, out);
+    return st.code == STATUS_MEMORY ? exec__row_key(l, row, m->x->arena, out) : st;
 }
 
 MAYYIELD static struct status insert_new(struct modify *m, struct bytes key)
@@ -170,6 +159,17 @@ MAYYIELD static struct status update_conflict(struct modify *m, struct bytes key
     return modify__update(m, m->old);
 }
 
+/* The row that is there, if any; one that is going to be updated is locked. */
+MAYYIELD static struct status read_conflict(struct modify *m, struct bytes key, bool *found,
+                                            struct bytes *value)
+{
+    const bool updates = m->plan->conflict == PLAN_CONFLICT_UPDATE;
+    const struct txn_lock lock = {.strength = updates ? MVCC_EXCLUSIVE : MVCC_NONE};
+    const struct exec_get get = {m->plan->layout, &lock, &key, 1, m->x->arena};
+
+    return exec__get(m->x, &get, found, value);
+}
+
 struct status modify__insert(struct modify *m, bool *changed)
 {
     uint8_t mem[KEY_STACK_SIZE];
@@ -183,7 +183,7 @@ struct status modify__insert(struct modify *m, bool *changed)
     if (m->plan->conflict == PLAN_CONFLICT_ERROR) {
         return insert_new(m, key);
     }
-    TRY(txn_get(m->x->ctx.txn, key, m->x->arena, &found, &value));
+    TRY(read_conflict(m, key, &found, &value));
     if (!found) {
         if (m->plan->conflict == PLAN_CONFLICT_UPDATE) {
             TRY(remember(m, key));

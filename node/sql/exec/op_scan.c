@@ -208,6 +208,8 @@ MAYYIELD static struct status next_points(struct op_scan *s, struct batch *out)
     struct bytes *keys = NULL;
     struct bytes *values = NULL;
     bool *found = NULL;
+    const struct plan_scan *p = &s->op.node->scan;
+    struct exec_get get = {0};
     uint32_t rows = 0;
 
     start_page(s);
@@ -220,8 +222,9 @@ MAYYIELD static struct status next_points(struct op_scan *s, struct batch *out)
     for (uint32_t i = 0; i < count; i++) {
         keys[i] = s->spans[s->at + i].start;
     }
+    get = (struct exec_get){p->layout, &p->lock, keys, count, s->page};
     TRY(reserve(s, count));
-    TRY(txn_multi_get(s->op.x->ctx.txn, keys, count, s->page, found, values));
+    TRY(exec__get(s->op.x, &get, found, values));
     s->at += count;
     for (uint32_t i = 0; i < count; i++) {
         if (found[i]) {
@@ -242,6 +245,7 @@ MAYYIELD static struct status next_page(struct op_scan *s, struct batch *out)
         s->scan.start = s->spans[s->at].start;
         s->scan.end = s->spans[s->at].end;
         s->scan.reverse = n->scan.reverse;
+        s->scan.lock = n->scan.lock;
         s->begun = true;
         if (bytes_cmp(s->scan.start, s->scan.end) >= 0) { /* BETWEEN 2 AND 1. */
             s->begun = false;
@@ -255,7 +259,8 @@ MAYYIELD static struct status next_page(struct op_scan *s, struct batch *out)
     }
     start_page(s);
     s->scan.rows_max = s->page_max;
-    TRY(txn_scan(s->op.x->ctx.txn, &s->scan, s->page));
+    TRY(exec__lock_error(s->op.x, n->scan.layout, &n->scan.lock,
+                         txn_scan(s->op.x->ctx.txn, &s->scan, s->page)));
     TRY(reserve(s, s->scan.rows_count));
     for (uint32_t i = 0; i < s->scan.rows_count; i++) {
         TRY(decode(s, rows++, s->scan.rows[i].key, s->scan.rows[i].value));

@@ -12,6 +12,7 @@
 
 #include "node/sql/exec/program.h"
 #include "node/sql/exec/row.h"
+#include "node/txn/txn.h"
 
 enum plan_kind {
     PLAN_ONE_ROW, /* One row without columns: SELECT 1. */
@@ -22,6 +23,7 @@ enum plan_kind {
     PLAN_SORT,
     PLAN_LIMIT,
     PLAN_AGG,
+    PLAN_LOCK,  /* Locks the rows that pass. */
     PLAN_SPOOL, /* Reads its input to the end before the first row leaves. */
     PLAN_MODIFY,
 };
@@ -46,6 +48,15 @@ struct plan_scan {
     const bool *needed; /* Columns to decode; the others read as NULL. */
     struct plan_span span;
     bool reverse;
+    struct txn_lock lock; /* Every row that is read. */
+};
+
+/* Rows of a table by the key columns that came along. What cannot be locked is an error, or (SKIP) left
+ * out. Not more rows are locked than are asked for. */
+struct plan_lock {
+    const struct row_layout *layout;
+    const uint16_t *key; /* Columns of the input: values of the key columns, in key order. */
+    struct txn_lock lock;
 };
 
 struct plan_project {
@@ -123,6 +134,7 @@ struct plan_node {
         } values;
         const struct program *series; /* Outputs: start, stop, step (int8). */
         struct plan_scan scan;
+        struct plan_lock lock;
         struct plan_project project;
         struct plan_sort sort;
         struct plan_limit limit;
@@ -147,6 +159,7 @@ struct plan {
     /* Point shapes. */
     const struct row_layout *layout;
     const struct program *key; /* GET, UPDATE, DELETE: values of all key columns, in key order. */
+    struct txn_lock lock;      /* GET, UPDATE, DELETE. */
     const bool *needed;
     const struct program *filter;  /* On the row found; NULL: none. */
     const struct program *columns; /* GET: result; INSERT: all columns; UPDATE: the new values. */

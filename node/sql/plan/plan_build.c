@@ -142,8 +142,15 @@ static struct status table_phys(struct plan_builder *b, const struct row_layout 
     return OK;
 }
 
+/* What a scan of one table is to do. */
+struct scan_options {
+    const bool *needed;
+    bool reverse;
+    struct txn_lock lock;
+};
+
 static struct status scan(struct plan_builder *b, const struct row_layout *l,
-                          const struct plan_access *a, const bool *needed, bool reverse,
+                          const struct plan_access *a, const struct scan_options *o,
                           const struct plan_node **out)
 {
     struct plan_node *n = NULL;
@@ -154,8 +161,9 @@ static struct status scan(struct plan_builder *b, const struct row_layout *l,
         phys[i] = (uint8_t)l->types[i]->phys;
     }
     n->scan.layout = l;
-    n->scan.needed = needed;
-    n->scan.reverse = reverse;
+    n->scan.needed = o->needed;
+    n->scan.reverse = o->reverse;
+    n->scan.lock = o->lock;
     n->scan.span = a->span;
     if (a->bounds_count > 0) {
         TRY(plan_program(b, a->bounds, a->bounds_count, 0, NULL, &n->scan.span.bounds));
@@ -188,6 +196,92 @@ static bool key_gives_order(const struct query *q, const struct row_layout *l,
         k++;
     }
     return true;
+}
+
+/* ---- locks -------------------------------------------------------------------------------------
+ *
+ * Exactly the rows of the result are locked. When the scan reads no others it locks them itself, in the
+ * same request, and what it read is what it locked. Otherwise an operator above filter and sort and
+ * below LIMIT locks them by their keys, which come along behind the columns of the result.
+ */
+
+static struct txn_lock lock_of(const struct query_rel *r)
+{
+    struct txn_lock lock = {.strength = MVCC_NONE};
+
+    switch (r->lock) {
+    case QUERY_LOCK_NONE:
+        return lock;
+    case QUERY_LOCK_KEY_SHARE:
+    case QUERY_LOCK_SHARE:
+        lock.strength = MVCC_SHARED;
+        break;
+    case QUERY_LOCK_NO_KEY_UPDATE:
+    case QUERY_LOCK_UPDATE:
+        lock.strength = MVCC_EXCLUSIVE;
+        break;
+    }
+    switch (r->lock_wait) {
+    case QUERY_LOCK_BLOCK:
+        lock.wait = RANGE_WAIT_BLOCK;
+        break;
+    case QUERY_LOCK_SKIP:
+        lock.wait = RANGE_WAIT_SKIP;
+        break;
+    case QUERY_LOCK_NOWAIT:
+        lock.wait = RANGE_WAIT_ERROR;
+        break;
+    }
+    return lock;
+}
+
+static bool locks_in_scan(const struct query *q, const struct expr *filter)
+{
+    return filter == NULL && q->limit == NULL && q->offset == NULL;
+}
+
+/* `key` are the columns of the input that hold the key. */
+static struct status lock_rows(struct plan_builder *b, const struct row_layout *l,
+                               struct txn_lock lock, const uint16_t *key,
+                               const struct plan_node **node)
+{
+    struct plan_node *n = NULL;
+
+    TRY(new_like(b, PLAN_LOCK, *node, &n));
+    n->lock = (struct plan_lock){l, key, lock};
+    *node = n;
+    return OK;
+}
+
+/* Locks above a select list: the key follows behind `first` columns. */
+static struct status lock_selected(struct plan_builder *b, const struct row_layout *l,
+                                   struct txn_lock lock, uint16_t first,
+                                   const struct plan_node **node)
+{
+    uint16_t *key = ARENA_ARRAY(b->arena, uint16_t, l->key_count + 1u);
+
+    if (key == NULL) {
+        return no_memory();
+    }
+    for (uint16_t i = 0; i < l->key_count; i++) {
+        key[i] = (uint16_t)(first + i);
+    }
+    return lock_rows(b, l, lock, key, node);
+}
+
+/* Locks below a change, which has all columns of the table in front. */
+static struct status lock_changed(struct plan_builder *b, const struct row_layout *l,
+                                  struct txn_lock lock, const struct plan_node **node)
+{
+    uint16_t *key = ARENA_ARRAY(b->arena, uint16_t, l->key_count + 1u);
+
+    if (key == NULL) {
+        return no_memory();
+    }
+    for (uint16_t i = 0; i < l->key_count; i++) {
+        key[i] = l->key[i].column;
+    }
+    return lock_rows(b, l, lock, key, node);
 }
 
 /* ---- FROM -------------------------------------------------------------------------------------- */
@@ -231,36 +325,25 @@ static struct status series_node(struct plan_builder *b, const struct query_rel 
     return plan_program(b, r->series, 3, 0, NULL, &n->series);
 }
 
-/* FROM and WHERE of a query. *ordered: the rows come in the order of ORDER BY. */
-static struct status plan_from(struct plan_builder *b, const struct query *q, bool *ordered,
-                               struct expr **filter, const struct plan_node **out)
+/* What plan_from() found out. */
+struct from_plan {
+    const struct plan_node *node;
+    struct expr *filter;             /* Left to be applied. */
+    bool ordered;                    /* The rows come in the order of ORDER BY. */
+    const struct row_layout *layout; /* Of a table. */
+    struct txn_lock lock;            /* Of rows that are still to be locked. */
+};
+
+static struct status plan_table(struct plan_builder *b, const struct query *q,
+                                struct from_plan *out)
 {
     const struct query_rel *r = q->rels;
     const struct row_layout *l = NULL;
+    struct scan_options o = {.lock = lock_of(r)};
     struct plan_access a;
     bool *needed = NULL;
     bool reverse = false;
-    struct plan_node *n = NULL;
-    uint8_t *phys = NULL;
 
-    *filter = q->where;
-    *ordered = false;
-    if (q->rels_count == 0) {
-        TRY(new_node(b, PLAN_ONE_ROW, NULL, 0, &n, &phys));
-        *out = n;
-        return OK;
-    }
-    switch (r->kind) {
-    case QUERY_REL_SELECT:
-        return plan_select(b, r->select, out);
-    case QUERY_REL_VALUES:
-        return values_node(b, (struct expr *const *const *)r->rows, r->rows_count, r->columns_count,
-                           out);
-    case QUERY_REL_SERIES:
-        return series_node(b, r, out);
-    case QUERY_REL_TABLE:
-        break;
-    }
     TRY(layout_of(b, r->table, &l));
     TRY(plan_access_path(b, l, q->where, &a));
     needed = ARENA_ARRAY(b->arena, bool, l->columns_count + 1u);
@@ -268,9 +351,46 @@ static struct status plan_from(struct plan_builder *b, const struct query *q, bo
         return no_memory();
     }
     mark_query(q, a.residual, needed);
-    *ordered = !q->aggregates && key_gives_order(q, l, &a, &reverse);
-    *filter = a.residual;
-    return scan(b, l, &a, needed, *ordered && reverse, out);
+    out->layout = l;
+    out->ordered = !q->aggregates && key_gives_order(q, l, &a, &reverse);
+    out->filter = a.residual;
+    if (o.lock.strength != MVCC_NONE && !locks_in_scan(q, a.residual)) {
+        out->lock = o.lock;
+        o.lock = (struct txn_lock){.strength = MVCC_NONE};
+        for (uint16_t i = 0; i < l->key_count; i++) {
+            needed[l->key[i].column] = true;
+        }
+    }
+    o.needed = needed;
+    o.reverse = out->ordered && reverse;
+    return scan(b, l, &a, &o, &out->node);
+}
+
+/* FROM and WHERE of a query. */
+static struct status plan_from(struct plan_builder *b, const struct query *q, struct from_plan *out)
+{
+    const struct query_rel *r = q->rels;
+    struct plan_node *n = NULL;
+    uint8_t *phys = NULL;
+
+    *out = (struct from_plan){.filter = q->where};
+    if (q->rels_count == 0) {
+        TRY(new_node(b, PLAN_ONE_ROW, NULL, 0, &n, &phys));
+        out->node = n;
+        return OK;
+    }
+    switch (r->kind) {
+    case QUERY_REL_SELECT:
+        return plan_select(b, r->select, &out->node);
+    case QUERY_REL_VALUES:
+        return values_node(b, (struct expr *const *const *)r->rows, r->rows_count, r->columns_count,
+                           &out->node);
+    case QUERY_REL_SERIES:
+        return series_node(b, r, &out->node);
+    case QUERY_REL_TABLE:
+        break;
+    }
+    return plan_table(b, q, out);
 }
 
 /* ---- above FROM -------------------------------------------------------------------------------- */
@@ -372,10 +492,10 @@ static struct status limit(struct plan_builder *b, const struct query *q,
     return OK;
 }
 
-static struct status target_exprs(struct plan_builder *b, const struct query_target *targets,
-                                  uint16_t count, struct expr ***out)
+static struct status exprs_of(struct plan_builder *b, const struct query_target *targets,
+                              uint16_t count, uint16_t room, struct expr ***out)
 {
-    *out = ARENA_ARRAY(b->scratch, struct expr *, count + 1u);
+    *out = ARENA_ARRAY(b->scratch, struct expr *, count + room + 1u);
     if (*out == NULL) {
         return no_memory();
     }
@@ -385,22 +505,54 @@ static struct status target_exprs(struct plan_builder *b, const struct query_tar
     return OK;
 }
 
+static struct expr column_expr(const struct row_layout *l, uint16_t column)
+{
+    return (struct expr){.kind = EXPR_COLUMN,
+                         .type = l->types[column]->id,
+                         .typmod = -1,
+                         .position = -1,
+                         .column = column};
+}
+
+/* The select list, and behind it the key when rows are to be locked by it. */
+static struct status target_exprs(struct plan_builder *b, const struct query *q,
+                                  const struct from_plan *from, struct expr ***out, uint16_t *count)
+{
+    const uint16_t keys = from->lock.strength == MVCC_NONE ? 0 : from->layout->key_count;
+    struct expr *columns = ARENA_ARRAY(b->scratch, struct expr, keys + 1u);
+
+    TRY(exprs_of(b, q->targets, q->targets_count, keys, out));
+    if (columns == NULL) {
+        return no_memory();
+    }
+    for (uint16_t i = 0; i < keys; i++) {
+        columns[i] = column_expr(from->layout, from->layout->key[i].column);
+        (*out)[q->targets_count + i] = &columns[i];
+    }
+    *count = (uint16_t)(q->targets_count + keys);
+    return OK;
+}
+
 static struct status plan_select(struct plan_builder *b, const struct query *q,
                                  const struct plan_node **out)
 {
     const struct plan_node *n = NULL;
-    struct expr *filter = NULL;
+    struct from_plan from;
     struct expr **exprs = NULL;
-    bool ordered = false;
+    uint16_t count = q->targets_count;
 
-    TRY(plan_from(b, q, &ordered, &filter, &n));
+    TRY(plan_from(b, q, &from));
+    n = from.node;
     if (q->aggregates) {
-        TRY(aggregate(b, q, n, filter, &n));
-        filter = q->having;
+        TRY(aggregate(b, q, n, from.filter, &n));
+        from.filter = q->having;
     }
-    TRY(target_exprs(b, q->targets, q->targets_count, &exprs));
-    TRY(project(b, n, filter, exprs, q->targets_count, &n));
-    TRY(sort(b, q, ordered, &n));
+    TRY(target_exprs(b, q, &from, &exprs, &count));
+    TRY(project(b, n, from.filter, exprs, count, &n));
+    TRY(sort(b, q, from.ordered, &n));
+    if (from.lock.strength != MVCC_NONE) {
+        TRY(lock_selected(b, from.layout, from.lock, q->targets_count, &n));
+    }
     TRY(limit(b, q, &n));
     *out = n;
     return OK;
@@ -474,7 +626,7 @@ static struct status plan_modify_of(struct plan_builder *b, const struct query *
     if (q->returning_count == 0) {
         return OK;
     }
-    TRY(target_exprs(b, q->returning, q->returning_count, &returning));
+    TRY(exprs_of(b, q->returning, q->returning_count, 0, &returning));
     return plan_program(b, returning, q->returning_count, l->columns_count, phys, &m->returning);
 }
 
@@ -504,6 +656,8 @@ static struct status insert_source(struct plan_builder *b, const struct query *q
     return reads_table(r->select, q->table->id) ? spool(b, out) : OK;
 }
 
+static const struct txn_lock change_lock = {MVCC_EXCLUSIVE, RANGE_WAIT_BLOCK};
+
 /* UPDATE hands on the old row and the new values, DELETE the old row. */
 static struct status change_source(struct plan_builder *b, const struct query *q,
                                    const struct row_layout *l, const struct plan_access *a,
@@ -513,28 +667,32 @@ static struct status change_source(struct plan_builder *b, const struct query *q
     bool *needed = ARENA_ARRAY(b->arena, bool, n + 1u);
     struct expr **exprs = ARENA_ARRAY(b->scratch, struct expr *, n + q->sets_count + 1u);
     struct expr *columns = ARENA_ARRAY(b->scratch, struct expr, n + 1u);
+    struct scan_options o = {.needed = needed};
 
     if (needed == NULL || exprs == NULL || columns == NULL) {
         return no_memory();
     }
     for (uint16_t i = 0; i < n; i++) {
         needed[i] = q->kind == QUERY_UPDATE || q->returning_count > 0 || key_column(l, i);
-        columns[i] = (struct expr){.kind = EXPR_COLUMN,
-                                   .type = l->types[i]->id,
-                                   .typmod = -1,
-                                   .position = -1,
-                                   .column = i};
+        columns[i] = column_expr(l, i);
         exprs[i] = &columns[i];
     }
     mark_columns(a->residual, needed);
-    TRY(scan(b, l, a, needed, false, out));
-    if (q->kind == QUERY_DELETE) {
-        return a->residual == NULL ? OK : project(b, *out, a->residual, NULL, 0, out);
+    if (a->residual == NULL) {
+        o.lock = change_lock;
     }
+    TRY(scan(b, l, a, &o, out));
     for (uint16_t i = 0; i < q->sets_count; i++) {
         exprs[n + i] = q->values[i];
     }
-    TRY(project(b, *out, a->residual, exprs, (uint16_t)(n + q->sets_count), out));
+    if (q->kind == QUERY_UPDATE) {
+        TRY(project(b, *out, a->residual, exprs, (uint16_t)(n + q->sets_count), out));
+    } else if (a->residual != NULL) {
+        TRY(project(b, *out, a->residual, NULL, 0, out));
+    }
+    if (a->residual != NULL) {
+        TRY(lock_changed(b, l, change_lock, out));
+    }
     return key_changes ? spool(b, out) : OK;
 }
 
@@ -577,6 +735,8 @@ static struct status point_change(struct plan_builder *b, const struct query *q,
     }
     mark_columns(a->residual, needed);
     plan->shape = q->kind == QUERY_UPDATE ? PLAN_POINT_UPDATE : PLAN_POINT_DELETE;
+    plan->lock =
+        change_lock; /* Also when the filter refuses the row: cheaper than to read twice. */
     plan->needed = needed;
     TRY(point_key_program(b, a, plan));
     if (filter != NULL) {
@@ -649,8 +809,8 @@ static struct status point_select(struct plan_builder *b, const struct query *q,
     }
     TRY(layout_of(b, q->rels[0].table, &l));
     TRY(plan_access_path(b, l, q->where, &a));
-    if (!a.whole_key) {
-        return OK;
+    if (!a.whole_key || (q->rels[0].lock != QUERY_LOCK_NONE && a.residual != NULL)) {
+        return OK; /* A row that does not pass is not to be locked. */
     }
     *is = true;
     needed = ARENA_ARRAY(b->arena, bool, l->columns_count + 1u);
@@ -660,6 +820,7 @@ static struct status point_select(struct plan_builder *b, const struct query *q,
     mark_query(q, a.residual, needed);
     TRY(table_phys(b, l, &phys));
     plan->shape = PLAN_POINT_GET;
+    plan->lock = lock_of(&q->rels[0]);
     plan->layout = l;
     plan->needed = needed;
     TRY(point_key_program(b, &a, plan));
@@ -667,7 +828,7 @@ static struct status point_select(struct plan_builder *b, const struct query *q,
     if (filter != NULL) {
         TRY(plan_program(b, &filter, 1, l->columns_count, phys, &plan->filter));
     }
-    TRY(target_exprs(b, q->targets, q->visible_count, &exprs));
+    TRY(exprs_of(b, q->targets, q->visible_count, 0, &exprs));
     return plan_program(b, exprs, q->visible_count, l->columns_count, phys, &plan->columns);
 }
 

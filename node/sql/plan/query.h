@@ -66,6 +66,21 @@ enum query_rel_kind {
     QUERY_REL_SERIES,
 };
 
+/* FOR KEY SHARE and its kin, weakest first. */
+enum query_lock {
+    QUERY_LOCK_NONE,
+    QUERY_LOCK_KEY_SHARE,
+    QUERY_LOCK_SHARE,
+    QUERY_LOCK_NO_KEY_UPDATE,
+    QUERY_LOCK_UPDATE,
+};
+
+enum query_lock_wait { /* Of several clauses on one table the greatest counts. */
+    QUERY_LOCK_BLOCK,
+    QUERY_LOCK_SKIP,
+    QUERY_LOCK_NOWAIT,
+};
+
 struct query_column {
     const char *name;
     oid type;
@@ -87,6 +102,8 @@ struct query_rel {
     uint16_t offset; /* Of its first column in the row of FROM. */
     bool invisible;  /* Names do not find it (excluded, outside of DO UPDATE). */
     const struct table_desc *table;
+    enum query_lock lock; /* TABLE: rows that leave the query are locked. */
+    enum query_lock_wait lock_wait;
     struct query *select;
     struct expr ***rows; /* VALUES */
     uint32_t rows_count;

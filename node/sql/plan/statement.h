@@ -48,7 +48,8 @@ enum statement_ddl {
 struct statement {
     uint32_t refs;
     enum statement_class cls;
-    const char *verb; /* "SELECT", "INSERT", "CREATE TABLE", ...; utilities: "". */
+    const char *verb;      /* "SELECT", "INSERT", "CREATE TABLE", ...; utilities: "". */
+    const char *lock_verb; /* "SELECT FOR UPDATE", ...; NULL: a query that locks nothing. */
 
     const oid *params; /* Types of $1..: all known after a compile. */
     uint16_t params_count;

@@ -98,6 +98,7 @@ static void finish(struct session *s)
     }
     b->state = BLOCK_NONE;
     b->read_only = false;
+    b->queried = false;
     b->single = false;
     b->told_write = false;
     b->commit_failed = false;
@@ -134,10 +135,27 @@ struct status block__statement(struct session *s, const struct prepared *p, stru
     return OK;
 }
 
+const char *block__isolation(const struct session *s)
+{
+    return settings_get(&s->settings, s->block.state == BLOCK_OPEN || s->block.state == BLOCK_FAILED
+                                          ? "transaction_isolation"
+                                          : "default_transaction_isolation");
+}
+
+/* Each level is carried out as itself or as a stronger one. */
+static enum txn_isolation isolation_of(const char *name)
+{
+    const bool weak = strcmp(name, "read committed") == 0 || strcmp(name, "read uncommitted") == 0;
+
+    return weak ? TXN_READ_COMMITTED : TXN_SERIALIZABLE;
+}
+
 struct status block__txn(struct session *s, struct txn **out)
 {
     struct block *b = &s->block;
     const struct txn_options options = {
+        .isolation = isolation_of(block__isolation(s)),
+        .lock_timeout_ns = s->settings.lock_timeout_ms * 1000000u,
         .implicit = b->state == BLOCK_IMPLICIT && b->single,
         .read_only = b->read_only,
         .deadline_ns = DEADLINE_NONE,
@@ -272,6 +290,45 @@ bool block__restart(struct session *s)
     return true;
 }
 
+/* ---- one statement again ---- */
+
+void block__try_begin(struct session *s, struct block_try *out)
+{
+    const struct block *b = &s->block;
+
+    *out = (struct block_try){.first = b->state == BLOCK_OPEN && b->txn == NULL,
+                              .position = b->txn == NULL ? 0 : txn_savepoint(b->txn)};
+    if (s->sink->mark != NULL && (b->state == BLOCK_OPEN || b->state == BLOCK_IMPLICIT)) {
+        out->marked = true;
+        out->mark = s->sink->mark(s->sink);
+    }
+}
+
+bool block__try_again(struct session *s, const struct block_try *t)
+{
+    struct block *b = &s->block;
+    const bool committed_reads = isolation_of(block__isolation(s)) == TXN_READ_COMMITTED;
+
+    /* Nothing before it in an implicit transaction: our callers run all of that again. */
+    if (!t->marked || (!t->first && (!committed_reads || b->executions == 0)) || b->txn == NULL ||
+        !s->sink->rewind(s->sink, t->mark)) {
+        return false;
+    }
+    if (t->first) {
+        drop_txn(b); /* No savepoint and no portal knows it yet. */
+    } else {
+        txn_rollback_to(b->txn, t->position);
+    }
+    return true;
+}
+
+void block__try_end(struct session *s, const struct block_try *t)
+{
+    if (t->marked && s->block.state == BLOCK_OPEN) {
+        hold(s, false);
+    }
+}
+
 /* ---- BEGIN and its family ---- */
 
 static const char *isolation_name(enum ast_isolation i)
@@ -291,21 +348,40 @@ static const char *isolation_name(enum ast_isolation i)
     return NULL;
 }
 
+/* A transaction's modes are settled by its first query; to become read-only is always possible. */
+struct status block__check_mode(struct session *s, const char *name, const char *value,
+                                struct sql_error *err)
+{
+    const struct block *b = &s->block;
+
+    if (!b->queried || value == NULL || b->state != BLOCK_OPEN) {
+        return OK;
+    }
+    if (strcasecmp(name, "transaction_isolation") == 0 &&
+        strcasecmp(value, block__isolation(s)) != 0) {
+        return sql_error_set(err, &s->scratch, "25001", -1,
+                             "SET TRANSACTION ISOLATION LEVEL must be called before any query");
+    }
+    if (strcasecmp(name, "transaction_read_only") == 0 && b->read_only &&
+        strcasecmp(value, "on") != 0) {
+        return sql_error_set(err, &s->scratch, "25001", -1,
+                             "transaction read-write mode must be set before any query");
+    }
+    return OK;
+}
+
 struct status block__set_modes(struct session *s, const struct ast_txn_modes *m,
                                struct sql_error *err)
 {
     const char *isolation = isolation_name(m->isolation);
 
-    if (s->block.executions > 0 && (isolation != NULL || m->read_only == 0)) {
-        return sql_error_set(err, &s->scratch, "25001", -1, "%s must be called before any query",
-                             isolation != NULL ? "SET TRANSACTION ISOLATION LEVEL"
-                                               : "transaction read-write mode");
-    }
     if (isolation != NULL) {
+        TRY(block__check_mode(s, "transaction_isolation", isolation, err));
         TRY(settings_set(&s->settings, "transaction_isolation", isolation, SETTING_LOCAL, true,
                          &s->scratch, err));
     }
     if (m->read_only >= 0) {
+        TRY(block__check_mode(s, "transaction_read_only", m->read_only == 1 ? "on" : "off", err));
         s->block.read_only = m->read_only == 1;
         TRY(settings_set(&s->settings, "transaction_read_only", m->read_only == 1 ? "on" : "off",
                          SETTING_LOCAL, true, &s->scratch, err));

@@ -77,6 +77,13 @@ void sql_error_from_status(struct sql_error *err, struct arena *arena, struct st
     case STATUS_TIMEOUT:
         err->message = "canceling statement due to statement timeout";
         break;
+    case STATUS_DEADLOCK:
+        err->message = "deadlock detected";
+        err->detail = message;
+        break;
+    case STATUS_LOCKED: /* NOWAIT has a text of its own (exec). */
+        err->message = "canceling statement due to lock timeout";
+        break;
     case STATUS_MEMORY:
         err->message = "out of memory";
         err->detail = message;

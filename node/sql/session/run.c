@@ -10,6 +10,7 @@
 #include "node/catalog/catalog.h"
 #include "node/sql/ddl/ddl.h"
 #include "node/sql/session/session_internal.h"
+#include "node/txn/txn.h"
 
 #define BACKOFF_FREE_TRIES 2u
 #define BACKOFF_FIRST_NS   ((uint64_t)1000000)
@@ -59,10 +60,12 @@ static struct status check_allowed(struct session *s, const struct statement *st
     if (s->cancelled) {
         return FAIL(STATUS_CANCELLED, "statement was cancelled");
     }
-    if (stmt->cls != STATEMENT_QUERY && s->block.read_only) {
+    if (s->block.read_only && (stmt->cls != STATEMENT_QUERY || stmt->lock_verb != NULL)) {
         return sql_error_set(err, &s->scratch, "25006", -1,
-                             "cannot execute %s in a read-only transaction", stmt->verb);
+                             "cannot execute %s in a read-only transaction",
+                             stmt->lock_verb != NULL ? stmt->lock_verb : stmt->verb);
     }
+    s->block.queried = true;
     return OK;
 }
 
@@ -83,6 +86,7 @@ static MAYYIELD struct status start(struct session *s, struct portal *p, struct 
     TRY(check_allowed(s, stmt, err));
     if (needs_txn(stmt)) {
         TRY(block__txn(s, &ctx.txn));
+        txn_statement(ctx.txn);
     }
     session__fill_view(s, &p->view);
     arena_reset(&p->run_arena);
@@ -189,6 +193,47 @@ static MAYYIELD struct status run_ddl(struct session *s, struct portal *p, struc
     return OK;
 }
 
+static MAYYIELD struct status run_once(struct session *s, struct portal *p, uint64_t rows_max,
+                                       bool begin, struct sql_error *err)
+{
+    struct status st = OK;
+
+    if (p->p->stmt == NULL) {
+        return utility__run(s, p, begin, err);
+    }
+    st = run_statement(s, p, rows_max, begin, err);
+    if (!status_ok(st)) {
+        statement_end(p->run);
+        p->run = NULL;
+    }
+    return st;
+}
+
+/*
+ * A conflict inside of a transaction that has other statements: the statement alone runs again when that
+ * can do no harm (block__try_again()). A whole implicit transaction is run again by our callers.
+ */
+static MAYYIELD struct status run_retrying(struct session *s, struct portal *p, uint64_t rows_max,
+                                           bool begin, struct sql_error *err)
+{
+    struct block_try try;
+    struct status st = OK;
+
+    block__try_begin(s, &try);
+    st = run_once(s, p, rows_max, begin, err);
+    for (uint32_t n = 1; run__may_retry(st) && n <= SESSION_STATEMENT_RETRIES_MAX; n++) {
+        if (!block__try_again(s, &try)) {
+            break;
+        }
+        TRY_OUT(run__backoff(s, n));
+        TRY_OUT(prepared__refresh(s, p->p, err)); /* Leases may be what it was about. */
+        st = run_once(s, p, rows_max, begin, err);
+    }
+out:
+    block__try_end(s, &try);
+    return st;
+}
+
 struct status run__portal(struct session *s, struct portal *p, uint64_t rows_max, bool begin,
                           struct sql_error *err)
 {
@@ -201,19 +246,19 @@ struct status run__portal(struct session *s, struct portal *p, uint64_t rows_max
         s->sink->done(s->sink, "");
         return OK;
     }
-    if (p->p->stmt == NULL) {
+    if (p->p->stmt == NULL && p->p->ast->kind != AST_STMT_EXECUTE) {
         st = utility__run(s, p, begin, err);
         p->done = true;
         return st;
     }
-    if (p->p->stmt->cls == STATEMENT_DDL) {
+    if (p->p->stmt != NULL && p->p->stmt->cls == STATEMENT_DDL) {
         return run_ddl(s, p, err);
     }
-    st = run_statement(s, p, rows_max, begin, err);
-    if (!status_ok(st)) {
-        statement_end(p->run);
-        p->run = NULL;
+    if (p->run != NULL) { /* The rest of a portal: its beginning is with the client. */
+        return run_once(s, p, rows_max, begin, err);
     }
+    st = run_retrying(s, p, rows_max, begin, err);
+    p->done = p->done || p->p->stmt == NULL;
     return st;
 }
 
@@ -232,6 +277,7 @@ struct status run__inner(struct session *s, struct run_inner *r, struct sql_erro
     TRY(check_allowed(s, stmt, err));
     if (needs_txn(stmt)) {
         TRY(block__txn(s, &ctx.txn));
+        txn_statement(ctx.txn);
     }
     (void)statement_acquire(stmt);
     session__fill_view(s, &view);

@@ -234,11 +234,17 @@ static int64_t clock_us(void *ctx)
     return session__now_us(ctx);
 }
 
+/* Outside of a block a transaction begins with each statement, at the default level. */
+const char *session__show(struct session *s, const char *name)
+{
+    return strcasecmp(name, "transaction_isolation") == 0
+               ? block__isolation(s)
+               : settings_show(&s->settings, name, &s->scratch);
+}
+
 static const char *current_setting(void *ctx, const char *name)
 {
-    struct session *s = ctx;
-
-    return settings_show(&s->settings, name, &s->scratch);
+    return session__show(ctx, name);
 }
 
 void session__fill_view(struct session *s, struct sql_view *out)

@@ -43,6 +43,8 @@ NOYIELD struct catalog *sql_catalog(struct sql *s);
 #define SESSION_PORTALS_MAX    1000u
 #define SESSION_PARAMS_MAX     65535u
 #define SESSION_TEXT_MAX       ((size_t)16 << 20)
+/* Times that one statement runs again while the rest of its transaction stays. */
+#define SESSION_STATEMENT_RETRIES_MAX 10u
 
 struct session_options {
     const char *user;

@@ -102,6 +102,7 @@ struct block {
     struct arena arena; /* Of the transaction. */
     struct txn *txn;    /* NULL until the first statement that needs it. */
     bool read_only;
+    bool queried;    /* A statement has run in it: isolation and mode are settled. */
     bool single;     /* Implicit, and no second statement is to come. */
     bool told_write; /* The sink holds the tag of a write. */
     bool commit_failed;
@@ -150,6 +151,8 @@ NOYIELD void session__leave(struct session *s);
 /* Microseconds since 2000-01-01 by the node's clock. */
 NOYIELD int64_t session__now_us(struct session *s);
 NOYIELD void session__fill_view(struct session *s, struct sql_view *out);
+/* As SHOW prints it; NULL: no such parameter. */
+NOYIELD const char *session__show(struct session *s, const char *name);
 /* Tells the error to the sink and fails the transaction. Always false. */
 MAYYIELD bool session__fail(struct session *s, const struct sql_error *err);
 /* The same for a status; err counts when it is STATUS_SQL_ERROR. */
@@ -216,11 +219,32 @@ NOYIELD void block__rollback(struct session *s);
 NOYIELD void block__fail(struct session *s);
 /* Drops what the transaction did and lets it run again from the mark; false: too late for that. */
 NOYIELD bool block__restart(struct session *s);
+/* A statement is about to begin that may have to be run again by itself. */
+struct block_try {
+    bool marked;
+    uint64_t mark; /* Of the sink. */
+    bool first;    /* The transaction begins with it. */
+    uint64_t position;
+};
+NOYIELD void block__try_begin(struct session *s, struct block_try *out);
+/*
+ * Takes back what the statement did, so that it can run again: in a READ COMMITTED transaction, or as
+ * the first statement of a block. False, and nothing happens: the client has seen rows of it, or
+ * earlier statements read what it has to agree with.
+ */
+NOYIELD bool block__try_again(struct session *s, const struct block_try *t);
+/* It will not run again: rows may leave as they come. */
+NOYIELD void block__try_end(struct session *s, const struct block_try *t);
 /* The tag of a write is about to be told: an implicit transaction holds it back. */
 NOYIELD void block__told_write(struct session *s);
 /* The same for a statement whose conflicts a commit may have to explain. */
 NOYIELD void block__remember(struct session *s, struct statement *stmt);
 
+/* The isolation level of the transaction that runs, or of the next one. */
+NOYIELD const char *block__isolation(const struct session *s);
+/* SET transaction_isolation, SET transaction_read_only: may it still change? Errors: 25001. */
+NOYIELD NODISCARD struct status block__check_mode(struct session *s, const char *name,
+                                                  const char *value, struct sql_error *err);
 /* SET TRANSACTION. Errors: STATUS_SQL_ERROR 25001. */
 NOYIELD NODISCARD struct status block__set_modes(struct session *s, const struct ast_txn_modes *m,
                                                  struct sql_error *err);

@@ -164,6 +164,8 @@ static void refresh(struct settings *s, const char *name)
         s->types.extra_float_digits = (int32_t)get_int(s, name);
     } else if (strcmp(name, "statement_timeout") == 0) {
         s->statement_timeout_ms = (uint64_t)get_int(s, name);
+    } else if (strcmp(name, "lock_timeout") == 0) {
+        s->lock_timeout_ms = (uint64_t)get_int(s, name);
     } else if (strcmp(name, "client_min_messages") == 0) {
         s->notice_level = notice_level(settings_get(s, name));
     } else if (strcmp(name, "default_transaction_read_only") == 0) {
@@ -420,12 +422,10 @@ static struct status check_special(const struct check *c, const char *value, con
         strcmp(name, "session_authorization") == 0) {
         return sql_error_unsupported(c->err, c->arena, -1, "changing the role of a session");
     }
-    if (strcmp(name, "lock_timeout") == 0 || strcmp(name, "idle_session_timeout") == 0 ||
-        strcmp(name, "idle_in_transaction_session_timeout") == 0) {
-        /* There are no lock waits yet; idle timeouts: 0 is the only one that works. */
-        if (strcmp(value, "0") != 0 && strcmp(name, "lock_timeout") != 0) {
-            return unsupported_value(c, value);
-        }
+    if ((strcmp(name, "idle_session_timeout") == 0 ||
+         strcmp(name, "idle_in_transaction_session_timeout") == 0) &&
+        strcmp(value, "0") != 0) {
+        return unsupported_value(c, value);
     }
     return OK;
 }

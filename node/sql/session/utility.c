@@ -95,8 +95,7 @@ static MAYYIELD struct status show_all(struct session *s)
 {
     for (uint32_t i = 0; settings_def(i) != NULL; i++) {
         const struct setting_def *d = settings_def(i);
-        const char *const row[] = {d->name, settings_show(&s->settings, d->name, &s->scratch),
-                                   d->description};
+        const char *const row[] = {d->name, session__show(s, d->name), d->description};
 
         TRY(tell_texts(s, row, ARRAY_COUNT(row)));
     }
@@ -110,7 +109,7 @@ static MAYYIELD struct status show(struct session *s, struct portal *p, bool beg
     const char *value = NULL;
 
     if (!is_show_all(a)) {
-        value = settings_show(&s->settings, a->name, &s->scratch);
+        value = session__show(s, a->name);
         if (value == NULL) {
             return sql_error_set(err, &s->scratch, "42704", -1,
                                  "unrecognized configuration parameter \"%s\"", a->name);
@@ -242,6 +241,7 @@ static struct status set_one(struct session *s, const struct ast_set *a, const c
         session__notice(s, SQL_WARNING, "25P01",
                         "SET LOCAL can only be used in transaction blocks");
     }
+    TRY(block__check_mode(s, a->name, value, err));
     TRY(settings_set(&s->settings, a->name, value, a->local ? SETTING_LOCAL : SETTING_SESSION, true,
                      &s->scratch, err));
     follow_read_only(s, a->name);

@@ -104,7 +104,7 @@ static struct status fault(struct kv *kv)
     if (kv->fail_in > 0 && --kv->fail_in == 0) {
         return FAIL(kv->fail, "as asked");
     }
-    return OK;
+    return kv->fail_always == STATUS_OK ? OK : FAIL(kv->fail_always, "as asked");
 }
 
 struct status txn_begin(struct kv *kv, struct arena *arena, const struct txn_options *o,
@@ -119,6 +119,7 @@ struct status txn_begin(struct kv *kv, struct arena *arena, const struct txn_opt
     t->arena = arena;
     t->o = *o;
     t->limit = HTS_MAX;
+    kv->begun = *o;
     *out = t;
     return OK;
 }
@@ -197,6 +198,25 @@ struct status txn_multi_get(struct txn *t, const struct bytes *keys, uint32_t co
         TRY(txn_get(t, keys[i], arena, &found[i], &values[i]));
     }
     return OK;
+}
+
+struct status txn_multi_get_locked(struct txn *t, const struct txn_lock *lock,
+                                   const struct bytes *keys, uint32_t count, struct arena *arena,
+                                   bool *found, struct bytes *values)
+{
+    INVARIANT(lock->strength == MVCC_SHARED || lock->strength == MVCC_EXCLUSIVE);
+    t->kv->locks += count;
+    return txn_multi_get(t, keys, count, arena, found, values);
+}
+
+/* A new snapshot; what was read before is validated no more. */
+void txn_statement(struct txn *t)
+{
+    t->kv->statements++;
+    if (t->o.isolation == TXN_READ_COMMITTED) {
+        t->ts = HTS_ZERO;
+        t->spans_count = 0;
+    }
 }
 
 static int compare_keys(const void *a, const void *b)

@@ -27,11 +27,15 @@ struct kv {
     uint64_t commits;      /* With writes. */
     enum status_code fail; /* STATUS_OK: nothing. Given by the operation that counts down to 0. */
     uint32_t fail_in;      /* Operations (reads, commits) until then, from 1. */
+    enum status_code fail_always; /* The same, of every one. */
     enum status_code fail_commit; /* Commits with writes: answered instead of committing... */
     uint32_t fail_commits;        /* ... this many times, */
     uint32_t fail_after;          /* after this many have gone through. */
     bool commit_anyway;           /* ... but done all the same (STATUS_AMBIGUOUS). */
     uint64_t read_takes_ns;       /* Reads sleep. */
+    uint64_t locks;               /* Rows that were locked by key. */
+    uint64_t statements;          /* Calls of txn_statement(). */
+    struct txn_options begun;     /* With which the last transaction began. */
 };
 
 NOYIELD void fake_kv_init(struct kv *kv, struct hlc *hlc);

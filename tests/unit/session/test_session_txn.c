@@ -292,8 +292,9 @@ SESSION_TEST(isolation_is_shown_as_asked)
                           "commit"));
     EXPECT_STREQ("(transaction_isolation) 'serializable' SHOW",
                  query(r, "show transaction isolation level"));
-    EXPECT_STREQ("BEGIN (text) SELECT 0 25001!",
-                 query(r, "begin; select * from t; set transaction isolation level serializable"));
+    EXPECT_STREQ("BEGIN (text) SELECT 0 SET 25001!",
+                 query(r, "begin; select * from t; set transaction isolation level serializable; "
+                          "set transaction isolation level read committed"));
     EXPECT_STREQ("ROLLBACK", query(r, "rollback"));
     EXPECT_STREQ("SET BEGIN (transaction_isolation) 'read committed' SHOW COMMIT",
                  query(r, "set session characteristics as transaction isolation level read "
@@ -430,4 +431,113 @@ SESSION_TEST(truncate_empties_in_the_transaction)
     EXPECT_STREQ("(text) 'a' 'b' SELECT 2", query(r, "select * from t"));
     EXPECT_STREQ("TRUNCATE TABLE (text) SELECT 0 (text) 'c' SELECT 1",
                  query(r, "truncate table t; select * from t; select * from u"));
+}
+
+/* ---- isolation, locks ---- */
+
+SESSION_TEST(isolation_and_lock_timeout_reach_the_transaction)
+{
+    EXPECT_STREQ("BEGIN (text) SELECT 0 COMMIT", query(r, "begin; select * from t; commit"));
+    EXPECT_EQ(TXN_SERIALIZABLE, r->kv.begun.isolation);
+    EXPECT_EQ(0, r->kv.begun.lock_timeout_ns);
+    EXPECT_STREQ("SET BEGIN (text) SELECT 0 COMMIT",
+                 query(r, "set lock_timeout = '2s'; begin isolation level read uncommitted; "
+                          "select * from t; commit"));
+    EXPECT_EQ(TXN_READ_COMMITTED, r->kv.begun.isolation);
+    EXPECT_EQ(2000000000, r->kv.begun.lock_timeout_ns);
+    EXPECT_STREQ("BEGIN (text) SELECT 0 COMMIT",
+                 query(r, "begin isolation level repeatable read; select * from t; commit"));
+    EXPECT_EQ(TXN_SERIALIZABLE, r->kv.begun.isolation);
+}
+
+/* Statements without BEGIN run, and say that they run, at the default level. */
+SESSION_TEST(default_isolation_is_that_of_implicit_transactions)
+{
+    EXPECT_STREQ("SET (transaction_isolation) 'read committed' SHOW",
+                 query(r, "set default_transaction_isolation = 'read committed'; "
+                          "show transaction_isolation"));
+    EXPECT_STREQ("(text) SELECT 0", query(r, "select * from t"));
+    EXPECT_EQ(TXN_READ_COMMITTED, r->kv.begun.isolation);
+    EXPECT_STREQ("BEGIN SET (transaction_isolation) 'serializable' SHOW (text) SELECT 0 COMMIT",
+                 query(r, "begin; set transaction_isolation = 'serializable'; "
+                          "show transaction_isolation; select * from t; commit"));
+    EXPECT_EQ(TXN_SERIALIZABLE, r->kv.begun.isolation);
+    EXPECT_STREQ("(transaction_isolation) 'read committed' SHOW",
+                 query(r, "show transaction_isolation"));
+}
+
+SESSION_TEST(modes_are_settled_by_the_first_query)
+{
+    EXPECT_STREQ("BEGIN SET (text) SELECT 0 25001!",
+                 query(r, "begin; set transaction isolation level read committed; "
+                          "select * from t; set transaction_isolation = 'serializable'"));
+    EXPECT_STREQ("ROLLBACK", query(r, "rollback"));
+}
+
+/* Nothing came before it, so the whole transaction can be begun anew. */
+SESSION_TEST(first_statement_of_a_block_runs_again)
+{
+    fake_kv_put(&r->kv, BYTES_LIT("t/a"), BYTES_LIT("a"));
+    EXPECT_STREQ("BEGIN SAVEPOINT", query(r, "begin; savepoint x"));
+    r->kv.fail = STATUS_TXN_RETRY;
+    r->kv.fail_in = 1;
+    EXPECT_STREQ("(text) 'a' SELECT 1", query(r, "select * from t"));
+    EXPECT_EQ(1, r->rewinds);
+    EXPECT_STREQ("ROLLBACK (text) 'a' SELECT 1 COMMIT",
+                 query(r, "rollback to x; select * from t; commit"));
+}
+
+SESSION_TEST(first_statement_is_not_repeated_under_the_clients_eyes)
+{
+    r->no_rewind = true;
+    EXPECT_STREQ("BEGIN", query(r, "begin"));
+    r->kv.fail = STATUS_TXN_RETRY;
+    r->kv.fail_in = 1;
+    EXPECT_STREQ("(text) 40001!", query(r, "select * from t"));
+    EXPECT_EQ('E', session_txn_state(r->s));
+}
+
+/* What an earlier statement has read must stay true: only the client can begin anew. */
+SESSION_TEST(later_statements_of_serializable_blocks_fail)
+{
+    EXPECT_STREQ("BEGIN (text) SELECT 0", query(r, "begin; select * from t"));
+    r->kv.fail = STATUS_TXN_RETRY;
+    r->kv.fail_in = 1;
+    EXPECT_STREQ("40001!", query(r, "insert into t values ('b')"));
+    EXPECT_STREQ("ROLLBACK", query(r, "rollback"));
+}
+
+SESSION_TEST(later_statements_run_again_when_reads_are_committed)
+{
+    EXPECT_STREQ("BEGIN INSERT 0 1",
+                 query(r, "begin isolation level read committed; insert into t values ('a')"));
+    r->kv.fail = STATUS_TXN_RETRY;
+    r->kv.fail_in = 2;
+    EXPECT_STREQ("INSERT 0 2", query(r, "insert into t values ('b'), ('c')"));
+    EXPECT_STREQ("(text) 'a' 'b' 'c' SELECT 3 COMMIT", query(r, "select * from t; commit"));
+}
+
+/* Not for ever: a statement that always meets a conflict ends with 40001. */
+SESSION_TEST(statements_run_again_a_bounded_number_of_times)
+{
+    EXPECT_STREQ("BEGIN (text) SELECT 0",
+                 query(r, "begin isolation level read committed; select * from t"));
+    r->kv.fail_always = STATUS_TXN_RETRY;
+    r->kv.statements = 0;
+    EXPECT_STREQ("(text) 40001!", query(r, "select * from t"));
+    EXPECT_EQ(1 + SESSION_STATEMENT_RETRIES_MAX, r->kv.statements);
+    r->kv.fail_always = STATUS_OK;
+    EXPECT_STREQ("ROLLBACK", query(r, "rollback"));
+}
+
+SESSION_TEST(lock_errors_have_postgres_texts)
+{
+    r->kv.fail = STATUS_LOCKED;
+    r->kv.fail_in = 1;
+    EXPECT_STREQ("(text) 55P03!", query(r, "select * from t"));
+    EXPECT_STREQ("canceling statement due to lock timeout", r->message);
+    r->kv.fail = STATUS_DEADLOCK;
+    r->kv.fail_in = 1;
+    EXPECT_STREQ("(text) 40P01!", query(r, "select * from t"));
+    EXPECT_STREQ("deadlock detected", r->message);
 }

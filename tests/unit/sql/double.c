@@ -140,6 +140,7 @@ struct status txn_scan(struct txn *t, struct txn_scan *scan, struct arena *arena
     }
     scan->rows_count = n;
     t->shared->scanned_rows += n;
+    t->shared->scan_locks += scan->lock.strength == MVCC_NONE ? 0 : n;
     for (uint32_t i = 0; i < n; i++) {
         const struct kv_row *r = &t->own.rows[scan->reverse ? hi - 1 - i : lo + i];
 
@@ -165,6 +166,30 @@ struct status txn_multi_get(struct txn *t, const struct bytes *keys, uint32_t co
     t->shared->gets = gets;
     t->shared->multi_gets += count;
     return OK;
+}
+
+struct status txn_multi_get_locked(struct txn *t, const struct txn_lock *lock,
+                                   const struct bytes *keys, uint32_t count, struct arena *arena,
+                                   bool *found, struct bytes *values)
+{
+    TRY(count == 1 ? txn_get(t, keys[0], arena, found, values)
+                   : txn_multi_get(t, keys, count, arena, found, values));
+    for (uint32_t i = 0; i < count; i++) {
+        const bool taken = t->shared->locked_elsewhere.ptr != NULL &&
+                           bytes_eq(keys[i], t->shared->locked_elsewhere);
+
+        if (taken && lock->wait != RANGE_WAIT_SKIP) {
+            return FAIL(STATUS_LOCKED, "locked by another transaction");
+        }
+        found[i] = found[i] && !taken;
+        t->shared->locks += found[i];
+    }
+    return OK;
+}
+
+void txn_statement(struct txn *t)
+{
+    t->shared->statements++;
 }
 
 struct status txn_put(struct txn *t, struct bytes key, struct bytes value)

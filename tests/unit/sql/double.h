@@ -29,6 +29,10 @@ struct kv {
     uint32_t scans;
     uint32_t scanned_rows;
     uint32_t puts;
+    uint32_t locks;                /* Rows that were locked by key. */
+    uint32_t scan_locks;           /* Rows that a scan locked. */
+    struct bytes locked_elsewhere; /* This key somebody else has locked. ptr NULL: none. */
+    uint32_t statements;
 };
 
 struct db {

@@ -157,6 +157,63 @@ TEST(plan, lists_of_whole_keys_are_one_multi_get)
     db_deinit(&db);
 }
 
+static uint32_t locked(struct db *db, const char *text)
+{
+    db->kv.locks = 0;
+    db->kv.scan_locks = 0;
+    (void)db_sql(db, text);
+    return db->kv.locks + db->kv.scan_locks;
+}
+
+/* The rows of the result and no others, however they are found. */
+TEST(plan, locks_what_it_returns)
+{
+    struct db db;
+
+    fill(&db);
+    EXPECT_EQ(0, locked(&db, "select * from t where a = 3 and b = 4"));
+    EXPECT_EQ(1, locked(&db, "select * from t where a = 3 and b = 4 for update"));
+    EXPECT_EQ(0, locked(&db, "select * from t where a = 3 and b = 4 and c = 'no' for update"));
+    EXPECT_EQ(10, locked(&db, "select c from t where a = 3 for share"));
+    EXPECT_EQ(100, locked(&db, "select c from t where b = 3 for update"));
+    EXPECT_EQ(2, locked(&db, "select c from t where b = 3 limit 2 for update"));
+    EXPECT_EQ(5, locked(&db, "select c from t order by c limit 2 offset 3 for update"));
+    EXPECT_EQ(2, locked(&db, "select c from t order by c desc limit 2 for update skip locked"));
+    EXPECT_EQ(3, locked(&db, "select c from t where a = 1 and b in (3, 1, 55, 7) for update"));
+    EXPECT_EQ(1, locked(&db, "select * from (select a, c from t) as s limit 1 for update"));
+    db_deinit(&db);
+}
+
+TEST(plan, changes_lock_what_they_change)
+{
+    struct db db;
+
+    fill(&db);
+    EXPECT_EQ(1, locked(&db, "update t set c = 'x' where a = 3 and b = 4"));
+    EXPECT_EQ(10, locked(&db, "update t set c = 'x' where a = 4"));
+    EXPECT_EQ(100, locked(&db, "update t set b = b + 100 where b = 5"));
+    EXPECT_EQ(1, locked(&db, "delete from t where a = 3 and b = 4"));
+    EXPECT_EQ(99, locked(&db, "delete from t where b = 4"));
+    EXPECT_EQ(0, locked(&db, "insert into t values (1000, 1, 'x') on conflict do nothing"));
+    EXPECT_EQ(1, locked(&db, "insert into t values (1, 1, 'x') on conflict (a, b) do update "
+                             "set c = 'y'"));
+    db_deinit(&db);
+}
+
+/* Who may not wait fails or goes round it, and takes the next one instead. */
+TEST(plan, locked_rows_fail_or_are_skipped)
+{
+    struct db db;
+
+    fill(&db);
+    db.kv.locked_elsewhere = db.kv.rows[0].key; /* (0, 0): the first of all. */
+    EXPECT_STREQ("ERROR 55P03: could not obtain lock on row in relation \"t\"",
+                 db_sql(&db, "select a, b from t where c <> '' limit 1 for update nowait"));
+    EXPECT_STREQ("0|1\nSELECT 1", db_sql(&db, "select a, b from t where c <> '' order by a, b "
+                                              "limit 1 for update skip locked"));
+    db_deinit(&db);
+}
+
 /* A transaction of several statements learns of a duplicate at once, not at its end. */
 TEST(plan, duplicates_in_explicit_transactions)
 {
