@@ -12,6 +12,9 @@
 
 struct env;
 
+/* follower_read_timestamp() is so long ago: what replicas lag behind, what that is told late, a margin. */
+#define SQL_FOLLOWER_READ_LAG_US ((int64_t)3700000)
+
 struct sql_view {
     struct type_settings types; /* Time zone, extra_float_digits. */
     int64_t txn_start_us;       /* now(), of the gateway's clock; since 2000-01-01 UTC. */

@@ -792,6 +792,10 @@ struct ast_stmt {
     const char *unsupported;
     int32_t unsupported_location;
 
+    /* AS OF SYSTEM TIME of a SELECT (wherever in it) or BEGIN; NULL: none. Of PREPARE: on the inner
+     * statement. */
+    const struct ast_expr *as_of;
+
     union {
         struct ast_select *select;
         struct ast_insert *insert;

@@ -346,6 +346,18 @@ struct geo_clause {
     const char *feature;
 };
 
+/* AS OF SYSTEM TIME that take_as_of() has found at `first`: where its expression begins. */
+static uint32_t as_of_expression(struct geo_reader *r, uint32_t first)
+{
+    struct scanner s;
+
+    scan_init(&s, r->text, first);
+    for (int i = 0; i < 4; i++) {
+        (void)scan_next(&s);
+    }
+    return scan_next(&s).start;
+}
+
 /*
  * Tries the clauses at the current token. found_out: one stood there and was cut; the reader is
  * behind it. Else the reader has not moved.
@@ -363,7 +375,14 @@ static struct status try_clauses(struct geo_reader *r, const struct geo_clause *
             const uint32_t to = r->now.kind == SCAN_END ? r->end : r->now.start;
 
             *found_out = true;
-            return add_cut(r, (struct geo_cut){clauses[i].feature, first.start, to, false});
+            return add_cut(
+                r,
+                (struct geo_cut){
+                    .feature = clauses[i].feature,
+                    .from = first.start,
+                    .to = to,
+                    .as_of = clauses[i].take == take_as_of ? as_of_expression(r, first.start) : 0,
+                });
         }
         r->scanner = before;
         r->now = first;
@@ -425,8 +444,10 @@ static struct status cut_statement(struct geo_reader *r, struct scan_statement s
     for (size_t i = 0; i < ARRAY_COUNT(geo_patterns); i++) {
         start(r, stmt.start, stmt.end);
         if (matches_pattern(r, geo_patterns[i].words)) {
-            return add_cut(r,
-                           (struct geo_cut){geo_patterns[i].feature, stmt.start, stmt.end, true});
+            return add_cut(r, (struct geo_cut){.feature = geo_patterns[i].feature,
+                                               .from = stmt.start,
+                                               .to = stmt.end,
+                                               .whole = true});
         }
     }
     start(r, stmt.start, stmt.end);

@@ -5,8 +5,8 @@
  * strings, comments or quoted names. What is cut is overwritten with blanks of the same length, so
  * that all positions stay right.
  *
- * As yet the clauses are recognised but not carried out: a statement that has one answers 0A000 with
- * the clause's name and position, which is why a cut holds no payload.
+ * AS OF SYSTEM TIME and the statements that are `own` are carried out. The others are recognised only: a
+ * statement that has one answers 0A000 with the clause's name and position.
  */
 #pragma once
 
@@ -23,6 +23,8 @@ struct geo_cut {
     uint32_t from;
     uint32_t to;
     bool whole; /* The whole statement is ours; nothing of it is left. */
+    uint32_t
+        as_of; /* Where the expression of AS OF SYSTEM TIME begins; it ends at `to`. 0: none. */
 };
 
 struct geo_cuts {

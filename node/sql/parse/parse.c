@@ -10,8 +10,9 @@
  * exhausted" at 10,000, out of reach.
  *
  * A statement that is wholly ours was blanked out, so the library does not see it; it is put back
- * among the others by its place in the text. A clause of ours marks the statement it stood in. A
- * syntax error anywhere wins over both.
+ * among the others by its place in the text. A clause of ours marks the statement it stood in; the
+ * expression of AS OF SYSTEM TIME is parsed by itself and hung onto it. A syntax error anywhere else wins
+ * over both.
  */
 #include "node/sql/parse/parse.h"
 
@@ -160,12 +161,88 @@ static void mark_statement(struct ast_stmt *stmt, const struct geo_cut *cut)
     }
 }
 
+/* The statement that an AS OF SYSTEM TIME may belong to; NULL: this one cannot have it. */
+static struct ast_stmt *as_of_target(struct ast_stmt *stmt)
+{
+    if (stmt->unsupported != NULL) {
+        return NULL;
+    }
+    if (stmt->kind == AST_STMT_PREPARE) {
+        return stmt->prepare->stmt->kind == AST_STMT_SELECT ? stmt->prepare->stmt : NULL;
+    }
+    return stmt->kind == AST_STMT_SELECT ||
+                   (stmt->kind == AST_STMT_TXN && stmt->txn->kind == AST_TXN_BEGIN)
+               ? stmt
+               : NULL;
+}
+
+/*
+ * The expression behind AS OF SYSTEM TIME: parsed by the library as "SELECT expression" in a text that is
+ * otherwise blank, so that positions stay right. SELECT fits where AS OF SYSTEM TIME stood.
+ */
+static struct status parse_as_of(struct bytes text, const struct geo_cut *cut, struct arena *arena,
+                                 const struct ast_expr **out, struct sql_error *err)
+{
+    static const char select[] = "SELECT";
+    char *copy = arena_alloc(arena, text.len + 1, 1);
+    struct parse_result r = {0};
+
+    if (copy == NULL) {
+        return FAIL(STATUS_MEMORY, "statement too long for its arena");
+    }
+    memset(copy, ' ', text.len);
+    copy[text.len] = '\0';
+    memcpy(copy + cut->from, select, sizeof(select) - 1);
+    memcpy(copy + cut->as_of, text.ptr + cut->as_of, cut->to - cut->as_of);
+    TRY(import_text(copy, arena, &r, err));
+    if (r.count != 1 || r.stmts[0]->unsupported != NULL || r.stmts[0]->kind != AST_STMT_SELECT ||
+        r.stmts[0]->select->targets.count != 1 || r.stmts[0]->select->from.count > 0) {
+        return sql_error_set(err, arena, "42601", (int32_t)cut->as_of,
+                             "AS OF SYSTEM TIME needs one expression");
+    }
+    *out = r.stmts[0]->select->targets.items[0].expr;
+    return OK;
+}
+
+static struct bytes as_of_text(struct bytes text, const struct geo_cut *cut)
+{
+    size_t end = cut->to;
+
+    while (end > cut->as_of && (text.ptr[end - 1] == ' ' || text.ptr[end - 1] == '\n' ||
+                                text.ptr[end - 1] == '\t' || text.ptr[end - 1] == '\r')) {
+        end--;
+    }
+    return bytes_of(text.ptr + cut->as_of, end - cut->as_of);
+}
+
+/* All clauses of a statement say the same: it reads at one time. */
+static struct status put_as_of(struct bytes text, const struct geo_cuts *cuts, uint32_t i,
+                               struct ast_stmt *stmt, struct arena *arena, struct sql_error *err)
+{
+    const struct geo_cut *cut = &cuts->items[i];
+    struct ast_stmt *target = as_of_target(stmt);
+
+    if (target == NULL) {
+        mark_statement(stmt, cut);
+        return OK;
+    }
+    if (target->as_of == NULL) {
+        return parse_as_of(text, cut, arena, &target->as_of, err);
+    }
+    if (!bytes_eq(as_of_text(text, cut), as_of_text(text, &cuts->items[i - 1]))) {
+        return sql_error_set(err, arena, "42601", (int32_t)cut->from,
+                             "cannot specify AS OF SYSTEM TIME with different timestamps");
+    }
+    return OK;
+}
+
 /*
  * Merges what was cut with what was parsed, both in the order of the text. A clause belongs to the
  * last statement that begins before it: no statement begins with a clause.
  */
-static struct status put_back(const struct geo_cuts *cuts, const struct parse_result *parsed,
-                              struct arena *arena, struct parse_result *out)
+static struct status put_back(struct bytes text, const struct geo_cuts *cuts,
+                              const struct parse_result *parsed, struct arena *arena,
+                              struct parse_result *out, struct sql_error *err)
 {
     struct parse_result all = {0};
     uint32_t next = 0;
@@ -185,6 +262,8 @@ static struct status put_back(const struct geo_cuts *cuts, const struct parse_re
             if (all.stmts[all.count++] == NULL) {
                 return FAIL(STATUS_MEMORY, "too many statements for their arena");
             }
+        } else if (!NEVER(all.count == 0) && cut->as_of > 0) {
+            TRY(put_as_of(text, cuts, i, all.stmts[all.count - 1], arena, err));
         } else if (!NEVER(all.count == 0)) {
             mark_statement(all.stmts[all.count - 1], cut);
         }
@@ -209,7 +288,7 @@ static struct status parse_with_cuts(struct bytes text, struct arena *arena,
         return FAIL(STATUS_MEMORY, "statement too long for its arena");
     }
     TRY(import_text(copy, arena, &parsed, err));
-    return put_back(&cuts, &parsed, arena, out);
+    return put_back(text, &cuts, &parsed, arena, out, err);
 }
 
 struct status parse_statements(struct bytes text, struct arena *arena, struct parse_result *out,

@@ -98,6 +98,8 @@ static void finish(struct session *s)
     }
     b->state = BLOCK_NONE;
     b->read_only = false;
+    b->as_of = HTS_ZERO;
+    b->as_of_once = false;
     b->queried = false;
     b->single = false;
     b->told_write = false;
@@ -150,11 +152,38 @@ static enum txn_isolation isolation_of(const char *name)
     return weak ? TXN_READ_COMMITTED : TXN_SERIALIZABLE;
 }
 
+struct status block__as_of(struct session *s, const struct ast_expr *e, struct sql_error *err)
+{
+    struct block *b = &s->block;
+
+    if (e == NULL && !b->as_of_once) {
+        return OK;
+    }
+    if (b->state == BLOCK_IMPLICIT && (e == NULL || b->txn != NULL)) { /* Its time is settled. */
+        return sql_error_unsupported(err, &s->scratch, e == NULL ? -1 : e->location,
+                                     "AS OF SYSTEM TIME beside other statements of one message");
+    }
+    if (e == NULL) {
+        return OK;
+    }
+    if (b->state == BLOCK_OPEN) {
+        (void)sql_error_unsupported(err, &s->scratch, e->location,
+                                    "AS OF SYSTEM TIME in a transaction block");
+        err->hint = "Write it behind BEGIN.";
+        return FAIL(STATUS_SQL_ERROR, err->message);
+    }
+    TRY(as_of__resolve(s, e, err, &b->as_of));
+    b->as_of_once = true;
+    b->read_only = true;
+    return OK;
+}
+
 struct status block__txn(struct session *s, struct txn **out)
 {
     struct block *b = &s->block;
     const struct txn_options options = {
         .isolation = isolation_of(block__isolation(s)),
+        .as_of = b->as_of,
         .lock_timeout_ns = s->settings.lock_timeout_ms * 1000000u,
         .implicit = b->state == BLOCK_IMPLICIT && b->single,
         .read_only = b->read_only,
@@ -389,8 +418,25 @@ struct status block__set_modes(struct session *s, const struct ast_txn_modes *m,
     return OK;
 }
 
-static struct status begin(struct session *s, const struct ast_txn *t, struct sql_error *err,
-                           const char **tag)
+static struct status begin_as_of(struct session *s, const struct ast_txn *t,
+                                 const struct ast_expr *as_of, struct sql_error *err)
+{
+    static const struct ast_txn_modes read_only = {AST_ISOLATION_DEFAULT, 1, -1};
+
+    if (t->modes.read_only == 0) {
+        return sql_error_set(err, &s->scratch, "42601", as_of->location,
+                             "AS OF SYSTEM TIME specified with READ WRITE mode");
+    }
+    if (s->block.txn != NULL) {
+        return sql_error_set(err, &s->scratch, "25001", as_of->location,
+                             "AS OF SYSTEM TIME must be specified before any query");
+    }
+    TRY(as_of__resolve(s, as_of, err, &s->block.as_of));
+    return block__set_modes(s, &read_only, err);
+}
+
+static struct status begin(struct session *s, const struct ast_txn *t, const struct ast_expr *as_of,
+                           struct sql_error *err, const char **tag)
 {
     const char *isolation = settings_get(&s->settings, "default_transaction_isolation");
 
@@ -413,7 +459,8 @@ static struct status begin(struct session *s, const struct ast_txn *t, struct sq
         TRY(settings_set(&s->settings, "transaction_isolation", isolation, SETTING_LOCAL, true,
                          &s->scratch, err));
     }
-    return block__set_modes(s, &t->modes, err);
+    TRY(block__set_modes(s, &t->modes, err));
+    return as_of == NULL ? OK : begin_as_of(s, t, as_of, err);
 }
 
 static MAYYIELD struct status commit(struct session *s, struct sql_error *err, const char **tag)
@@ -540,15 +587,17 @@ static struct status savepoint_control(struct session *s, const struct ast_txn *
     return OK;
 }
 
-struct status block__control(struct session *s, const struct ast_txn *t, struct sql_error *err,
+struct status block__control(struct session *s, const struct ast_stmt *ast, struct sql_error *err,
                              const char **tag)
 {
+    const struct ast_txn *t = ast->txn;
+
     if (t->chain) {
         return sql_error_unsupported(err, &s->scratch, -1, "AND CHAIN");
     }
     switch (t->kind) {
     case AST_TXN_BEGIN:
-        return begin(s, t, err, tag);
+        return begin(s, t, ast->as_of, err, tag);
     case AST_TXN_COMMIT:
         return commit(s, err, tag);
     case AST_TXN_ROLLBACK:

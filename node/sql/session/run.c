@@ -83,6 +83,7 @@ static MAYYIELD struct status start(struct session *s, struct portal *p, struct 
 
     TRY(prepared__refresh(s, p->p, err));
     stmt = p->p->stmt;
+    TRY(block__as_of(s, p->p->ast->as_of, err));
     TRY(check_allowed(s, stmt, err));
     if (needs_txn(stmt)) {
         TRY(block__txn(s, &ctx.txn));
@@ -274,6 +275,7 @@ struct status run__inner(struct session *s, struct run_inner *r, struct sql_erro
 
     TRY(prepared__refresh(s, r->p, err));
     stmt = r->p->stmt;
+    TRY(block__as_of(s, r->p->ast->as_of, err));
     TRY(check_allowed(s, stmt, err));
     if (needs_txn(stmt)) {
         TRY(block__txn(s, &ctx.txn));

@@ -13,6 +13,7 @@
 
 #include "node/base/arena.h"
 #include "node/base/hash.h"
+#include "node/base/hts.h"
 #include "node/base/list.h"
 #include "node/base/map.h"
 #include "node/runtime/fiber.h"
@@ -102,9 +103,11 @@ struct block {
     struct arena arena; /* Of the transaction. */
     struct txn *txn;    /* NULL until the first statement that needs it. */
     bool read_only;
-    bool queried;    /* A statement has run in it: isolation and mode are settled. */
-    bool single;     /* Implicit, and no second statement is to come. */
-    bool told_write; /* The sink holds the tag of a write. */
+    bool as_of_once;  /* as_of came with the one statement of an implicit transaction. */
+    struct hts as_of; /* Reads happen at this time. Zero: now. */
+    bool queried;     /* A statement has run in it: isolation and mode are settled. */
+    bool single;      /* Implicit, and no second statement is to come. */
+    bool told_write;  /* The sink holds the tag of a write. */
     bool commit_failed;
     bool unrepeatable; /* PREPARE and its like ran: they cannot be taken back. */
     bool marked;
@@ -210,6 +213,10 @@ NOYIELD void block__init(struct block *b);
  * Errors: STATUS_SQL_ERROR 25P02. */
 NOYIELD NODISCARD struct status block__statement(struct session *s, const struct prepared *p,
                                                  struct sql_error *err);
+/* The next statement reads at the time that `e` names; NULL: at that of its transaction.
+ * Errors: STATUS_SQL_ERROR. */
+NOYIELD NODISCARD struct status block__as_of(struct session *s, const struct ast_expr *e,
+                                             struct sql_error *err);
 /* The transaction of the block, begun if need be. */
 NOYIELD NODISCARD struct status block__txn(struct session *s, struct txn **out);
 /* Ends the transaction. Errors: those of txn_commit(), EXISTS turned into 23505. */
@@ -249,8 +256,14 @@ NOYIELD NODISCARD struct status block__check_mode(struct session *s, const char 
 NOYIELD NODISCARD struct status block__set_modes(struct session *s, const struct ast_txn_modes *m,
                                                  struct sql_error *err);
 /* BEGIN, COMMIT, ROLLBACK, SAVEPOINT, RELEASE, ROLLBACK TO. */
-MAYYIELD NODISCARD struct status block__control(struct session *s, const struct ast_txn *t,
+MAYYIELD NODISCARD struct status block__control(struct session *s, const struct ast_stmt *ast,
                                                 struct sql_error *err, const char **tag);
+
+/* ---- as_of.c ---- */
+
+/* The time that AS OF SYSTEM TIME means now. Errors: 22023, 0A000. */
+NOYIELD NODISCARD struct status as_of__resolve(struct session *s, const struct ast_expr *e,
+                                               struct sql_error *err, struct hts *out);
 
 /* ---- run.c ---- */
 

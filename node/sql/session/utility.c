@@ -611,7 +611,7 @@ static MAYYIELD struct status run_plain(struct session *s, struct prepared *p,
 
     switch (ast->kind) {
     case AST_STMT_TXN:
-        return block__control(s, ast->txn, err, tag);
+        return block__control(s, ast, err, tag);
     case AST_STMT_SET:
         *tag = set_tag(ast->set);
         return set(s, ast->set, err);

@@ -541,3 +541,56 @@ SESSION_TEST(lock_errors_have_postgres_texts)
     EXPECT_STREQ("(text) 40P01!", query(r, "select * from t"));
     EXPECT_STREQ("deadlock detected", r->message);
 }
+
+/* ---- AS OF SYSTEM TIME ---- */
+
+SESSION_TEST(past_is_read_at_the_time_that_is_named)
+{
+    const uint64_t second = 1000000000;
+    uint64_t now = hclock_hts(hlc_now(&r->hlc)).wall;
+
+    EXPECT_STREQ("(text) SELECT 0", query(r, "select * from t as of system time '-1m30s'"));
+    EXPECT_TRUE(r->kv.begun.read_only);
+    EXPECT_TRUE(r->kv.begun.as_of.wall >= now - 90 * second);
+    now = hclock_hts(hlc_now(&r->hlc)).wall;
+    EXPECT_TRUE(r->kv.begun.as_of.wall <= now - 90 * second);
+    EXPECT_STREQ("(text) SELECT 0",
+                 query(r, "select * from t as of system time '1400000000000000000.0000000007'"));
+    EXPECT_EQ(1400000000000000000, r->kv.begun.as_of.wall);
+    EXPECT_EQ(7, r->kv.begun.as_of.logical);
+    EXPECT_STREQ(
+        "(text) SELECT 0",
+        query(r, "select * from t as of system time timestamptz '2001-09-09 01:46:40+00'"));
+    EXPECT_EQ(1000000000 * second, r->kv.begun.as_of.wall);
+    EXPECT_STREQ("(text) SELECT 0",
+                 query(r, "select * from t as of system time follower_read_timestamp()"));
+    EXPECT_TRUE(r->kv.begun.as_of.wall < now);
+    EXPECT_STREQ("(text) SELECT 0", query(r, "select * from t"));
+    EXPECT_TRUE(hts_is_zero(r->kv.begun.as_of));
+}
+
+SESSION_TEST(past_of_a_block_is_that_of_begin)
+{
+    EXPECT_STREQ("BEGIN (text) SELECT 0 25006!",
+                 query(r, "begin as of system time '1400000000000000000'; select * from t; "
+                          "insert into t values ('a')"));
+    EXPECT_EQ(1400000000000000000, r->kv.begun.as_of.wall);
+    EXPECT_STREQ("ROLLBACK", query(r, "rollback"));
+    EXPECT_STREQ("BEGIN 0A000!", query(r, "begin; select * from t as of system time '-1s'"));
+    EXPECT_STREQ("ROLLBACK", query(r, "rollback"));
+    EXPECT_STREQ("42601!", query(r, "begin read write as of system time '-1s'"));
+    EXPECT_STREQ("ROLLBACK", query(r, "rollback"));
+    EXPECT_STREQ("INSERT 0 1", query(r, "insert into t values ('a')"));
+}
+
+SESSION_TEST(past_that_cannot_be_is_refused)
+{
+    EXPECT_STREQ("22023!", query(r, "select * from t as of system time '5s'"));
+    EXPECT_STREQ("22023!", query(r, "select * from t as of system time '2999-01-01'"));
+    EXPECT_STREQ("22023!", query(r, "select * from t as of system time 'yesterday evening'"));
+    EXPECT_STREQ("22023!", query(r, "select * from t as of system time '-5 fathoms'"));
+    EXPECT_STREQ("0A000!", query(r, "select * from t as of system time with_max_staleness('1s')"));
+    EXPECT_STREQ("0A000!", query(r, "select * from t as of system time now() - '1s'"));
+    EXPECT_STREQ("(text) SELECT 0 0A000!",
+                 query(r, "select * from t as of system time '-1s'; select * from t"));
+}

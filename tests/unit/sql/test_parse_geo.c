@@ -76,9 +76,9 @@ TEST(parse_geo, clauses_are_cut_and_mark_their_statement)
         {"create table t (a int) residency in (eu, us)", "RESIDENCY", 23},
         {"create table t (a int) locality global residency in ('eu')", "LOCALITY", 23},
         {"create table t locality global as select 1", "CREATE TABLE AS", 0},
-        {"select 1 from t as of system time '-1s' where a = 1", "AS OF SYSTEM TIME", 16},
-        {"select (select 1 from t as of system time f(1, 2)), 2", "AS OF SYSTEM TIME", 24},
-        {"begin as of system time '-1s'", "AS OF SYSTEM TIME", 6},
+        {"update t set a = 1 as of system time '-1s' where a = 1", "AS OF SYSTEM TIME", 19},
+        {"insert into t select 1 from t as of system time f(1, 2)", "AS OF SYSTEM TIME", 30},
+        {"commit as of system time '-1s'", "AS OF SYSTEM TIME", 7},
         {"create database d primary region eu regions = eu, 'us' survive region failure",
          "CREATE DATABASE", 0},
         {"create database d survive zone failure placement restricted", "CREATE DATABASE", 0},
@@ -86,6 +86,80 @@ TEST(parse_geo, clauses_are_cut_and_mark_their_statement)
 
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
         check_case(&cases[i]);
+    }
+}
+
+static const struct ast_expr *as_of(struct arena *a, const char *text)
+{
+    struct parse_result r = {0};
+    struct sql_error err = {0};
+    const struct status st = parse_statements(bytes_str(text), a, &r, &err);
+
+    if (!status_ok(st) || r.count != 1 || r.stmts[0]->unsupported != NULL) {
+        return NULL;
+    }
+    return r.stmts[0]->kind == AST_STMT_PREPARE ? r.stmts[0]->prepare->stmt->as_of
+                                                : r.stmts[0]->as_of;
+}
+
+/* The expression behind it, where it stood in the text. */
+TEST(parse_geo, as_of_system_time_gives_its_expression)
+{
+    static const struct {
+        const char *text;
+        enum ast_expr_kind kind;
+        int32_t location;
+    } cases[] = {
+        {"select 1 from t as of system time '-1s' where a = 1", AST_CONST, 34},
+        {"select (select 1 from t as of system time f(1, 2)), 2", AST_FUNCTION, 42},
+        {"select 1 as of system time 1700000000000000000.0000000001", AST_CONST, 27},
+        {"begin as of system time now()", AST_FUNCTION, 24},
+        {"prepare p as select * from t as of system time -'5s'", AST_OP, 47},
+        {"select 1 from t as of system time $1 limit 2", AST_PARAM, 34},
+        {"select * from (select 1 from t as of system time '-1s') x, "
+         "(select 1 from t as of  system time  '-1s' ) y",
+         AST_CONST, 49},
+    };
+    struct arena a;
+
+    arena_init(&a, 0);
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        const struct ast_expr *e = as_of(&a, cases[i].text);
+
+        EXPECT_TRUE(e != NULL);
+        if (e != NULL) {
+            EXPECT_EQ(cases[i].kind, e->kind);
+            EXPECT_EQ(cases[i].location, e->location);
+        }
+    }
+    arena_deinit(&a);
+}
+
+TEST(parse_geo, as_of_system_time_must_be_one_expression_and_one_time)
+{
+    static const struct {
+        const char *text;
+        int32_t position;
+    } cases[] = {
+        {"select 1 from t as of system time 'a' 'b'", 38},
+        {"select * from (select 1 from t as of system time '-1s') x, "
+         "(select 1 from t as of system time '-2s') y",
+         76},
+        {"select 1 from t as of system time (", -1},
+    };
+
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct parse_result r = {0};
+        struct sql_error err = {0};
+        struct arena a;
+
+        arena_init(&a, 0);
+        EXPECT_CODE(STATUS_SQL_ERROR, parse_statements(bytes_str(cases[i].text), &a, &r, &err));
+        EXPECT_STREQ("42601", err.sqlstate);
+        if (cases[i].position >= 0) {
+            EXPECT_EQ(cases[i].position, err.position);
+        }
+        arena_deinit(&a);
     }
 }
 
@@ -121,7 +195,8 @@ TEST(parse_geo, statements_keep_their_order)
     EXPECT_EQ(ARRAY_COUNT(want), r.count);
     for (uint32_t i = 0; i < r.count; i++) {
         EXPECT_EQ(want[i], r.stmts[i]->location);
-        EXPECT_EQ(i >= 1 && i <= 3, r.stmts[i]->unsupported != NULL);
+        EXPECT_EQ(i == 1 || i == 3, r.stmts[i]->unsupported != NULL);
+        EXPECT_EQ(i == 2, r.stmts[i]->as_of != NULL);
     }
     arena_deinit(&a);
 }
