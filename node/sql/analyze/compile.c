@@ -195,6 +195,7 @@ static struct status compile_kind(struct compilation *c, struct analyzer *a,
     case AST_STMT_PREPARE:
     case AST_STMT_EXECUTE:
     case AST_STMT_DEALLOCATE:
+    case AST_STMT_RANGES:
         s->cls = STATEMENT_UTILITY;
         s->verb = "";
         return OK;

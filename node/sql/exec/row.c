@@ -108,6 +108,30 @@ struct status row_key(const struct row_layout *l, const union datum *values, str
     return key_enc_finish(e, out);
 }
 
+struct status row_key_start(const struct row_layout *l, const union datum *values, uint16_t count,
+                            struct arena *arena, struct bytes *out)
+{
+    size_t room = KEY_STACK_SIZE;
+    struct key_enc e;
+    uint8_t *mem = NULL;
+
+    for (uint16_t i = 0; i < count; i++) {
+        if (l->types[l->key[i].column]->phys == PHYS_BYTES) {
+            room += 2 * values[i].bytes.len;
+        }
+    }
+    mem = arena_alloc(arena, room, 1);
+    if (mem == NULL) {
+        return FAIL(STATUS_MEMORY, "no memory for a key");
+    }
+    key_enc_init(&e, mem, room);
+    key_enc_raw(&e, row_prefix(l));
+    for (uint16_t i = 0; i < count; i++) {
+        row_enc_key_column(l, i, values[i], &e);
+    }
+    return key_enc_finish(&e, out);
+}
+
 static struct key_row_column stored_column(const struct type_desc *t, uint32_t id, union datum d)
 {
     struct key_row_column c = {.id = id, .kind = KEY_ROW_INT};
@@ -305,6 +329,45 @@ static struct status key_detail(const struct row_layout *l, struct bytes key, st
         TRY(append_value(b, l->types[l->key[i].column], d, false, &plain, 0));
     }
     return buf_append_str(b, ") already exists.");
+}
+
+static struct status columns_text(const struct row_layout *l, struct bytes key, struct arena *arena,
+                                  struct buf *b)
+{
+    const struct type_settings plain = TYPE_SETTINGS_DEFAULT;
+    struct reader r = reader_of(bytes_skip(key, l->prefix_len));
+
+    for (uint16_t i = 0; i < l->key_count && r.rest.len > 0; i++) {
+        union datum d = {.bytes = {NULL, 0}};
+
+        decode_key_column(l, i, &r, arena, &d);
+        if (r.bad) {
+            return corrupt();
+        }
+        TRY(buf_append_str(b, "/"));
+        TRY(append_value(b, l->types[l->key[i].column], d, false, &plain, 0));
+    }
+    return OK;
+}
+
+const char *row_key_text(const struct row_layout *l, struct bytes key, struct arena *arena)
+{
+    struct buf b = {0};
+
+    if (key.len == 0) {
+        return "";
+    }
+    if (key.len > l->prefix_len && bytes_starts_with(key, row_prefix(l)) &&
+        status_ok(columns_text(l, key, arena, &b))) {
+        return detail_of(&b, OK, arena);
+    }
+    buf_clear(&b);
+    for (size_t i = 0; i < key.len; i++) {
+        if (!status_ok(buf_printf(&b, "%02x", key.ptr[i]))) {
+            break;
+        }
+    }
+    return detail_of(&b, OK, arena);
 }
 
 struct status row_duplicate_error(const struct row_layout *l, struct bytes key, struct arena *arena,

@@ -59,6 +59,14 @@ NOYIELD NODISCARD struct status row_key(const struct row_layout *l, const union 
 NOYIELD NODISCARD struct status row_value(const struct row_layout *l, const union datum *values,
                                           const uint8_t *nulls, struct buf *buf);
 
+/* The beginning of a key: `count` values of the first key columns, in key order; in the arena. */
+NOYIELD NODISCARD struct status row_key_start(const struct row_layout *l, const union datum *values,
+                                              uint16_t count, struct arena *arena,
+                                              struct bytes *out);
+/* "/1/abc" of a key of this table or of its beginning, in the arena; hexadecimal when it is neither.
+ * NULL: no memory. */
+NOYIELD const char *row_key_text(const struct row_layout *l, struct bytes key, struct arena *arena);
+
 /*
  * Decodes what `needed` marks (NULL: everything) into values[column] and nulls[column]; the others
  * become NULL. Strings borrow from `value` or are unescaped into the arena.

@@ -758,6 +758,22 @@ struct ast_copy {
     struct ast_expr *where;
 };
 
+/* ---- Ranges: dsql's own -------------------------------------------------------------------- */
+
+enum ast_ranges_kind {
+    AST_RANGES_SHOW,     /* SHOW RANGES FROM TABLE table */
+    AST_RANGES_SPLIT,    /* ALTER TABLE table SPLIT AT VALUES (..), .. */
+    AST_RANGES_TRANSFER, /* ALTER RANGE range RELOCATE LEASE TO store */
+};
+
+struct ast_ranges {
+    enum ast_ranges_kind kind;
+    struct ast_name table;
+    struct ast_select *rows; /* SPLIT: values of the first columns of the key. */
+    uint64_t range;
+    uint32_t store;
+};
+
 /* ---- The statement -------------------------------------------------------------------------- */
 
 enum ast_stmt_kind {
@@ -778,6 +794,7 @@ enum ast_stmt_kind {
     AST_STMT_DEALLOCATE,
     AST_STMT_EXPLAIN,
     AST_STMT_COPY,
+    AST_STMT_RANGES,
     AST_STMT_KIND_COUNT
 };
 
@@ -813,5 +830,6 @@ struct ast_stmt {
         struct ast_deallocate *deallocate;
         struct ast_explain *explain;
         struct ast_copy *copy;
+        struct ast_ranges *ranges;
     };
 };

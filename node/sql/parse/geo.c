@@ -21,59 +21,63 @@
 
 /*
  * First words of our statements. A word may be several, separated by |. `%` is a name: dotted, with
- * IF EXISTS or ONLY before it and @index behind it.
+ * IF EXISTS or ONLY before it and @index behind it; `&` is a whole number.
  */
 static const struct geo_pattern {
     const char *words;
     const char *feature;
+    bool ranges;
 } geo_patterns[] = {
-    {"show regions", "SHOW REGIONS"},
-    {"show survival goal", "SHOW SURVIVAL GOAL"},
-    {"show super regions", "SHOW SUPER REGIONS"},
-    {"show locality", "SHOW LOCALITY"},
-    {"show range|ranges from|for", "SHOW RANGES"},
-    {"show ranges", "SHOW RANGES"},
-    {"show zone configuration|configurations", "SHOW ZONE CONFIGURATION"},
-    {"show create", "SHOW CREATE"},
-    {"show jobs", "SHOW JOBS"},
-    {"show sessions", "SHOW SESSIONS"},
-    {"show queries", "SHOW QUERIES"},
-    {"show transactions", "SHOW TRANSACTIONS"},
-    {"show statistics for", "SHOW STATISTICS"},
-    {"show tables", "SHOW TABLES"},
-    {"show schemas", "SHOW SCHEMAS"},
-    {"show databases", "SHOW DATABASES"},
-    {"show columns from", "SHOW COLUMNS"},
-    {"show indexes from", "SHOW INDEXES"},
-    {"show backups", "SHOW BACKUPS"},
-    {"show changefeed", "SHOW CHANGEFEED JOBS"},
-    {"show cluster setting", "SHOW CLUSTER SETTING"},
-    {"set|reset cluster setting", "CLUSTER SETTING"},
-    {"alter database % add region", "ALTER DATABASE ADD REGION"},
-    {"alter database % drop region", "ALTER DATABASE DROP REGION"},
-    {"alter database % set primary region", "ALTER DATABASE PRIMARY REGION"},
-    {"alter database % primary region", "ALTER DATABASE PRIMARY REGION"},
-    {"alter database % set|drop secondary region", "ALTER DATABASE SECONDARY REGION"},
-    {"alter database % survive", "ALTER DATABASE SURVIVE"},
-    {"alter database % placement", "ALTER DATABASE PLACEMENT"},
-    {"alter database % add|alter|drop super region", "ALTER DATABASE SUPER REGION"},
-    {"alter database % alter region", "ALTER DATABASE ALTER REGION"},
-    {"alter table % locality", "ALTER TABLE LOCALITY"},
-    {"alter table % set locality", "ALTER TABLE LOCALITY"},
-    {"alter table % set residency", "ALTER TABLE RESIDENCY"},
-    {"alter database|table|index % configure zone", "CONFIGURE ZONE"},
-    {"alter table|index % split at", "SPLIT AT"},
-    {"alter table|index % unsplit", "UNSPLIT AT"},
-    {"alter table|index % scatter", "SCATTER"},
-    {"alter table|index % relocate", "RELOCATE"},
-    {"alter partition", "ALTER PARTITION"},
-    {"alter range", "ALTER RANGE"},
-    {"backup", "BACKUP"},
-    {"restore", "RESTORE"},
-    {"create changefeed", "CREATE CHANGEFEED"},
-    {"pause|resume|cancel job|jobs", "JOBS"},
-    {"cancel query|queries", "CANCEL QUERY"},
-    {"cancel session|sessions", "CANCEL SESSION"},
+    {"show ranges from table", "SHOW RANGES", true},
+    {"alter table % split at", "SPLIT AT", true},
+    {"alter range & relocate lease to &", "RELOCATE LEASE", true},
+    {"show regions", "SHOW REGIONS", false},
+    {"show survival goal", "SHOW SURVIVAL GOAL", false},
+    {"show super regions", "SHOW SUPER REGIONS", false},
+    {"show locality", "SHOW LOCALITY", false},
+    {"show range|ranges from|for", "SHOW RANGES", false},
+    {"show ranges", "SHOW RANGES", false},
+    {"show zone configuration|configurations", "SHOW ZONE CONFIGURATION", false},
+    {"show create", "SHOW CREATE", false},
+    {"show jobs", "SHOW JOBS", false},
+    {"show sessions", "SHOW SESSIONS", false},
+    {"show queries", "SHOW QUERIES", false},
+    {"show transactions", "SHOW TRANSACTIONS", false},
+    {"show statistics for", "SHOW STATISTICS", false},
+    {"show tables", "SHOW TABLES", false},
+    {"show schemas", "SHOW SCHEMAS", false},
+    {"show databases", "SHOW DATABASES", false},
+    {"show columns from", "SHOW COLUMNS", false},
+    {"show indexes from", "SHOW INDEXES", false},
+    {"show backups", "SHOW BACKUPS", false},
+    {"show changefeed", "SHOW CHANGEFEED JOBS", false},
+    {"show cluster setting", "SHOW CLUSTER SETTING", false},
+    {"set|reset cluster setting", "CLUSTER SETTING", false},
+    {"alter database % add region", "ALTER DATABASE ADD REGION", false},
+    {"alter database % drop region", "ALTER DATABASE DROP REGION", false},
+    {"alter database % set primary region", "ALTER DATABASE PRIMARY REGION", false},
+    {"alter database % primary region", "ALTER DATABASE PRIMARY REGION", false},
+    {"alter database % set|drop secondary region", "ALTER DATABASE SECONDARY REGION", false},
+    {"alter database % survive", "ALTER DATABASE SURVIVE", false},
+    {"alter database % placement", "ALTER DATABASE PLACEMENT", false},
+    {"alter database % add|alter|drop super region", "ALTER DATABASE SUPER REGION", false},
+    {"alter database % alter region", "ALTER DATABASE ALTER REGION", false},
+    {"alter table % locality", "ALTER TABLE LOCALITY", false},
+    {"alter table % set locality", "ALTER TABLE LOCALITY", false},
+    {"alter table % set residency", "ALTER TABLE RESIDENCY", false},
+    {"alter database|table|index % configure zone", "CONFIGURE ZONE", false},
+    {"alter index % split at", "SPLIT AT", false},
+    {"alter table|index % unsplit", "UNSPLIT AT", false},
+    {"alter table|index % scatter", "SCATTER", false},
+    {"alter table|index % relocate", "RELOCATE", false},
+    {"alter partition", "ALTER PARTITION", false},
+    {"alter range", "ALTER RANGE", false},
+    {"backup", "BACKUP", false},
+    {"restore", "RESTORE", false},
+    {"create changefeed", "CREATE CHANGEFEED", false},
+    {"pause|resume|cancel job|jobs", "JOBS", false},
+    {"cancel query|queries", "CANCEL QUERY", false},
+    {"cancel session|sessions", "CANCEL SESSION", false},
 };
 
 bool geo_is_trigger(struct bytes text, struct scan_token t)
@@ -197,6 +201,9 @@ static bool take_pattern_word(struct geo_reader *r, const char *p, size_t n)
 
     if (n == 1 && p[0] == '%') {
         return take_name(r);
+    }
+    if (n == 1 && p[0] == '&') {
+        return take_kind(r, SCAN_INTEGER);
     }
     while (n > 0) {
         const char *bar = memchr(p, '|', n);
@@ -447,7 +454,8 @@ static struct status cut_statement(struct geo_reader *r, struct scan_statement s
             return add_cut(r, (struct geo_cut){.feature = geo_patterns[i].feature,
                                                .from = stmt.start,
                                                .to = stmt.end,
-                                               .whole = true});
+                                               .whole = true,
+                                               .ranges = geo_patterns[i].ranges});
         }
     }
     start(r, stmt.start, stmt.end);

@@ -5,7 +5,7 @@
  * strings, comments or quoted names. What is cut is overwritten with blanks of the same length, so
  * that all positions stay right.
  *
- * AS OF SYSTEM TIME and the statements that are `own` are carried out. The others are recognised only: a
+ * AS OF SYSTEM TIME and the statements about ranges are carried out. The others are recognised only: a
  * statement that has one answers 0A000 with the clause's name and position.
  */
 #pragma once
@@ -22,9 +22,10 @@ struct geo_cut {
     const char *feature; /* "LOCALITY", "SHOW REGIONS", ... A literal. */
     uint32_t from;
     uint32_t to;
-    bool whole; /* The whole statement is ours; nothing of it is left. */
-    uint32_t
-        as_of; /* Where the expression of AS OF SYSTEM TIME begins; it ends at `to`. 0: none. */
+    bool ranges; /* Of a whole one: ranges.c reads it. */
+    bool whole;  /* The whole statement is ours; nothing of it is left. */
+    /* Where the expression of AS OF SYSTEM TIME begins; it ends at `to`. 0: none. */
+    uint32_t as_of;
 };
 
 struct geo_cuts {

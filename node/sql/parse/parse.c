@@ -21,6 +21,7 @@
 #include "node/base/invariant.h"
 #include "node/sql/parse/geo.h"
 #include "node/sql/parse/import.h"
+#include "node/sql/parse/ranges.h"
 #include "node/sql/parse/scan.h"
 
 /* ---- UTF-8 ----------------------------------------------------------------------------------- */
@@ -138,18 +139,26 @@ static struct status check_tokens(struct bytes text, struct arena *arena, bool *
 
 /* ---- dsql's own clauses ------------------------------------------------------------------------ */
 
-static struct ast_stmt *own_statement(const struct geo_cut *cut, struct arena *arena)
+static struct status own_statement(struct bytes text, const struct geo_cut *cut,
+                                   struct arena *arena, struct ast_stmt **out,
+                                   struct sql_error *err)
 {
     struct ast_stmt *stmt = ARENA_NEW(arena, struct ast_stmt);
 
-    if (stmt != NULL) {
-        stmt->kind = AST_STMT_OTHER;
-        stmt->location = (int32_t)cut->from;
-        stmt->length = (int32_t)(cut->to - cut->from);
-        stmt->unsupported = cut->feature;
-        stmt->unsupported_location = (int32_t)cut->from;
+    if (stmt == NULL) {
+        return FAIL(STATUS_MEMORY, "too many statements for their arena");
     }
-    return stmt;
+    *out = stmt;
+    stmt->kind = AST_STMT_OTHER;
+    stmt->location = (int32_t)cut->from;
+    stmt->length = (int32_t)(cut->to - cut->from);
+    stmt->unsupported_location = (int32_t)cut->from;
+    if (cut->ranges) {
+        stmt->kind = AST_STMT_RANGES;
+        return parse_ranges(text, cut, arena, &stmt->ranges, err);
+    }
+    stmt->unsupported = cut->feature;
+    return OK;
 }
 
 /* Marks the statement that the clause was cut from; the first clause of several names it. */
@@ -184,23 +193,19 @@ static struct status parse_as_of(struct bytes text, const struct geo_cut *cut, s
                                  const struct ast_expr **out, struct sql_error *err)
 {
     static const char select[] = "SELECT";
-    char *copy = arena_alloc(arena, text.len + 1, 1);
-    struct parse_result r = {0};
+    char *copy = blank_copy(text, cut->as_of, cut->to, arena);
+    struct ast_select *s = NULL;
 
     if (copy == NULL) {
         return FAIL(STATUS_MEMORY, "statement too long for its arena");
     }
-    memset(copy, ' ', text.len);
-    copy[text.len] = '\0';
     memcpy(copy + cut->from, select, sizeof(select) - 1);
-    memcpy(copy + cut->as_of, text.ptr + cut->as_of, cut->to - cut->as_of);
-    TRY(import_text(copy, arena, &r, err));
-    if (r.count != 1 || r.stmts[0]->unsupported != NULL || r.stmts[0]->kind != AST_STMT_SELECT ||
-        r.stmts[0]->select->targets.count != 1 || r.stmts[0]->select->from.count > 0) {
+    TRY(parse_part(copy, arena, &s, err));
+    if (s == NULL || s->targets.count != 1 || s->from.count > 0) {
         return sql_error_set(err, arena, "42601", (int32_t)cut->as_of,
                              "AS OF SYSTEM TIME needs one expression");
     }
-    *out = r.stmts[0]->select->targets.items[0].expr;
+    *out = s->targets.items[0].expr;
     return OK;
 }
 
@@ -258,10 +263,8 @@ static struct status put_back(struct bytes text, const struct geo_cuts *cuts,
             all.stmts[all.count++] = parsed->stmts[next++];
         }
         if (cut->whole) {
-            all.stmts[all.count] = own_statement(cut, arena);
-            if (all.stmts[all.count++] == NULL) {
-                return FAIL(STATUS_MEMORY, "too many statements for their arena");
-            }
+            TRY(own_statement(text, cut, arena, &all.stmts[all.count], err));
+            all.count++;
         } else if (!NEVER(all.count == 0) && cut->as_of > 0) {
             TRY(put_as_of(text, cuts, i, all.stmts[all.count - 1], arena, err));
         } else if (!NEVER(all.count == 0)) {

@@ -158,6 +158,7 @@ static bool is_compiled_kind(enum ast_stmt_kind kind)
     case AST_STMT_DEALLOCATE:
     case AST_STMT_EXPLAIN:
     case AST_STMT_COPY:
+    case AST_STMT_RANGES:
     case AST_STMT_KIND_COUNT:
         break;
     }

@@ -19,6 +19,7 @@
 
 struct catalog;
 struct session;
+struct sql_admin;
 struct sql;
 struct type_settings;
 
@@ -27,8 +28,9 @@ struct sql_options {
     struct shard *shard;
     struct kv *kv;
     struct hlc *hlc;
-    const char *region; /* Of this node, for gateway_region(). */
-    uint32_t node;      /* Node id, for backend pids. */
+    const char *region;            /* Of this node, for gateway_region(). */
+    uint32_t node;                 /* Node id, for backend pids. */
+    const struct sql_admin *admin; /* What statements about ranges use. NULL: there are none. */
 };
 NOYIELD NODISCARD struct status sql_create(const struct sql_options *o, struct sql **out);
 /* All its sessions must have ended, and sql_stopped(). Accepts NULL. */

@@ -293,7 +293,22 @@ MAYYIELD NODISCARD struct status run__backoff(struct session *s, uint32_t tries)
 /* Is this a conflict that running again may cure? */
 NOYIELD bool run__may_retry(struct status st);
 
+/* ---- ranges.c ---- */
+
+/* SHOW RANGES, SPLIT AT, RELOCATE LEASE. `begin` as of utility__run(). */
+MAYYIELD NODISCARD struct status ranges__run(struct session *s, struct portal *p, bool begin,
+                                             struct sql_error *err);
+/* Columns of such a statement, in the arena. NULL: none. */
+NOYIELD const struct row_desc *ranges__rows(const struct ast_ranges *r, struct arena *arena);
+
 /* ---- utility.c ---- */
+
+/* Values of expressions, each cast to its type; in the session's scratch memory.
+ * text  What positions of errors count in. */
+MAYYIELD NODISCARD struct status utility__evaluate(struct session *s, const struct ast_exprs *args,
+                                                   const oid *types, struct bytes text,
+                                                   struct sql_error *err, union datum **values,
+                                                   uint8_t **nulls);
 
 /* Runs a statement that is not exec's. `begin`: tell the columns first (simple protocol). */
 MAYYIELD NODISCARD struct status utility__run(struct session *s, struct portal *p, bool begin,

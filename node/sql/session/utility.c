@@ -71,6 +71,9 @@ const struct row_desc *utility__rows(struct session *s, const struct ast_stmt *a
         name = arena_strdup(arena, settings_canonical_name(ast->show->name));
         return name == NULL ? NULL : make_rows(arena, &name, 1);
     }
+    if (ast->kind == AST_STMT_RANGES) {
+        return ranges__rows(ast->ranges, arena);
+    }
     if (ast->kind == AST_STMT_EXECUTE) {
         n = session__find_statement(s, ast->execute->name);
         return n == NULL ? NULL : copy_rows(arena, prepared__rows(n->p));
@@ -434,6 +437,18 @@ static MAYYIELD struct status evaluate(struct session *s, const struct ast_exprs
     return st;
 }
 
+struct status utility__evaluate(struct session *s, const struct ast_exprs *args, const oid *types,
+                                struct bytes text, struct sql_error *err, union datum **values,
+                                uint8_t **nulls)
+{
+    struct capture c = {.arena = &s->scratch, .types = types, .count = (uint16_t)args->count};
+
+    TRY(evaluate(s, args, &c, text, err));
+    *values = c.values;
+    *nulls = c.nulls;
+    return OK;
+}
+
 static MAYYIELD struct status execute_utility(struct session *s, struct portal *p,
                                               struct prepared *target, bool begin,
                                               struct sql_error *err)
@@ -643,6 +658,7 @@ static MAYYIELD struct status run_plain(struct session *s, struct prepared *p,
     case AST_STMT_DROP_TABLE:
     case AST_STMT_SHOW:
     case AST_STMT_EXECUTE:
+    case AST_STMT_RANGES:
     case AST_STMT_KIND_COUNT:
         break;
     }
@@ -658,6 +674,9 @@ struct status utility__run(struct session *s, struct portal *p, bool begin, stru
     }
     if (p->p->ast->kind == AST_STMT_EXECUTE) {
         return execute(s, p, begin, err);
+    }
+    if (p->p->ast->kind == AST_STMT_RANGES) {
+        return ranges__run(s, p, begin, err);
     }
     TRY(run_plain(s, p->p, err, &tag));
     s->sink->done(s->sink, tag);

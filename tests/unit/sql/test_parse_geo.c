@@ -42,7 +42,7 @@ TEST(parse_geo, whole_statements_are_ours)
         {"show regions", "SHOW REGIONS", 0},
         {" SHOW Regions FROM DATABASE d", "SHOW REGIONS", 1},
         {"show survival goal from database", "SHOW SURVIVAL GOAL", 0},
-        {"show ranges from table t", "SHOW RANGES", 0},
+        {"show ranges from database d", "SHOW RANGES", 0},
         {"show create table t", "SHOW CREATE", 0},
         {"alter database d add region if not exists 'eu'", "ALTER DATABASE ADD REGION", 0},
         {"alter database \"D\" drop region eu", "ALTER DATABASE DROP REGION", 0},
@@ -52,8 +52,8 @@ TEST(parse_geo, whole_statements_are_ours)
         {"alter table if exists s.t set locality global", "ALTER TABLE LOCALITY", 0},
         {"alter table t set residency in (eu)", "ALTER TABLE RESIDENCY", 0},
         {"alter index t@i configure zone using a = 1", "CONFIGURE ZONE", 0},
-        {"alter table t split at values (1)", "SPLIT AT", 0},
-        {"alter range 5 relocate lease to 1", "ALTER RANGE", 0},
+        {"alter index t@i split at values (1)", "SPLIT AT", 0},
+        {"alter range 5 relocate voters to 1", "ALTER RANGE", 0},
         {"backup into 'x'", "BACKUP", 0},
         {"create changefeed for t", "CREATE CHANGEFEED", 0},
         {"cancel query 'x'", "CANCEL QUERY", 0},
@@ -219,5 +219,33 @@ TEST(parse_geo, a_syntax_error_beside_a_clause_keeps_its_position)
         parse_statements(BYTES_LIT("create table t (a int) locality worldwide"), &a, &r, &err));
     EXPECT_STREQ("syntax error at or near \"locality\"", err.message);
     EXPECT_EQ(23, err.position);
+    arena_deinit(&a);
+}
+
+/* Statements about ranges: names and values are read by PostgreSQL's grammar. */
+TEST(parse_geo, statements_about_ranges_are_read)
+{
+    struct parse_result r = {0};
+    struct sql_error err = {0};
+    struct arena a;
+
+    arena_init(&a, 0);
+    EXPECT_OK(parse_statements(BYTES_LIT("show ranges from table public.\"T\"; "
+                                         "alter table split split at values (1, 'a'), (2, $1); "
+                                         "alter range 12 relocate lease to 3;"),
+                               &a, &r, &err));
+    EXPECT_EQ(3, r.count);
+    for (uint32_t i = 0; i < r.count; i++) {
+        EXPECT_EQ(AST_STMT_RANGES, r.stmts[i]->kind);
+    }
+    EXPECT_EQ(AST_RANGES_SHOW, r.stmts[0]->ranges->kind);
+    EXPECT_STREQ("T", r.stmts[0]->ranges->table.name);
+    EXPECT_EQ(23, r.stmts[0]->ranges->table.location);
+    EXPECT_EQ(AST_RANGES_SPLIT, r.stmts[1]->ranges->kind);
+    EXPECT_STREQ("split", r.stmts[1]->ranges->table.name);
+    EXPECT_EQ(2, r.stmts[1]->ranges->rows->rows_count);
+    EXPECT_EQ(AST_RANGES_TRANSFER, r.stmts[2]->ranges->kind);
+    EXPECT_EQ(12, r.stmts[2]->ranges->range);
+    EXPECT_EQ(3, r.stmts[2]->ranges->store);
     arena_deinit(&a);
 }

@@ -377,6 +377,7 @@ static void count_stmt(struct counts *c, const struct ast_stmt *s)
     case AST_STMT_SHOW:
     case AST_STMT_DISCARD:
     case AST_STMT_DEALLOCATE:
+    case AST_STMT_RANGES:
     case AST_STMT_KIND_COUNT:
         break;
     }
