@@ -132,10 +132,12 @@ static struct status from_text(struct session *s, const struct ast_expr *e, cons
         return OK;
     }
     if (!status_ok(type_in_text(&io, TYPE_TIMESTAMPTZ, -1, bytes_str(text), &d)) ||
-        d.i64 <= -PG_EPOCH_US || d.i64 >= INT64_MAX / NS_PER_US - PG_EPOCH_US) {
+        d.i64 <= -PG_EPOCH_US) {
         return bad_value(s, e, text, err);
     }
-    out->wall = (uint64_t)((d.i64 + PG_EPOCH_US) * NS_PER_US);
+    out->wall = d.i64 >= INT64_MAX / NS_PER_US - PG_EPOCH_US
+                    ? UINT64_MAX
+                    : (uint64_t)((d.i64 + PG_EPOCH_US) * NS_PER_US);
     return OK;
 }
 
