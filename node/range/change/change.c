@@ -121,7 +121,7 @@ MAYYIELD static void work_fiber(void *arg)
     struct store *s = r->store;
     const uint64_t deadline = env_mono_ns(shard_env(s->shard)) + WORK_NS;
     const struct status st = r->life != REPLICA_INIT || s->stopping ? OK
-                             : w->settle                            ? settle__run(r, deadline)
+                             : w->settle                            ? settle__merge(r, deadline)
                                                                     : address__run(r, deadline);
 
     if (!status_ok(st)) {

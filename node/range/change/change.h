@@ -29,7 +29,7 @@ MAYYIELD NODISCARD struct status address__ensure(struct replica *r, uint64_t dea
 
 /* ---- settle.c ---- */
 /* Finds out what became of the merge for which the range is frozen, and thaws it when nothing did. */
-MAYYIELD NODISCARD struct status settle__run(struct replica *r, uint64_t deadline_ns);
+MAYYIELD NODISCARD struct status settle__merge(struct replica *r, uint64_t deadline_ns);
 
 /* ---- birth.c ---- */
 /* The right half of a split comes to be on this store, or its keys are dropped where it was removed

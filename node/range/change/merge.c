@@ -234,7 +234,7 @@ struct status store_merge(struct store *s, range_id range, uint64_t deadline_ns)
     replica__end_change(l);
     if (!status_ok(st) && r->life == REPLICA_INIT && r->applied.freeze.index != 0 && !s->stopping) {
         /* Not left to the next tick: requests wait. */
-        status_ignore(settle__run(r, env_mono_ns(shard_env(s->shard)) + CLEAN_UP_NS));
+        status_ignore(settle__merge(r, env_mono_ns(shard_env(s->shard)) + CLEAN_UP_NS));
     }
     replica__end_change(r);
     return st;

@@ -133,7 +133,7 @@ MAYYIELD static struct status settle(struct replica *r, uint64_t deadline_ns)
                : FAIL(STATUS_NOT_LEADER, "the leader of the range has to thaw it");
 }
 
-struct status settle__run(struct replica *r, uint64_t deadline_ns)
+struct status settle__merge(struct replica *r, uint64_t deadline_ns)
 {
     struct status st = OK;
 
@@ -159,7 +159,7 @@ struct status store_settle_merge(struct store *s, range_id range, uint64_t deadl
     }
     replica__acquire(r);
     s->fibers++;
-    st = settle__run(r, deadline_ns);
+    st = settle__merge(r, deadline_ns);
     s->fibers--;
     replica__release(r);
     wait_queue_wake_all(&s->idle);
