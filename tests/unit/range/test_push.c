@@ -5,23 +5,25 @@
 #define MEMBERS_MAX 20
 #define ROUNDS_MAX  200
 
-static struct bytes key_of(uint32_t n)
+/* Of the first range, or one range each when there are several. */
+static struct bytes key_of(const struct cluster_node *node, uint32_t n)
 {
+    static uint8_t mem[20][8];
     static const char names[20][4] = {"\x88/a", "\x88/b", "\x88/c", "\x88/d", "\x88/e",
                                       "\x88/f", "\x88/g", "\x88/h", "\x88/i", "\x88/j",
                                       "\x88/k", "\x88/l", "\x88/m", "\x88/n", "\x88/o",
                                       "\x88/p", "\x88/q", "\x88/r", "\x88/s", "\x88/t"};
 
-    return bytes_of(names[n], 3);
+    return node->cluster->count == 1 ? bytes_of(names[n], 3) : rig_key(mem[n], n, 'k');
 }
 
-static void start(struct cluster *c, uint32_t nodes)
+static void start(struct cluster *c)
 {
-    cluster_start(c, nodes);
+    cluster_start(c, 1);
     for (uint32_t i = 0; i < 20; i++) {
         char key[4] = {0};
 
-        memcpy(key, key_of(i).ptr, 3);
+        memcpy(key, key_of(&c->nodes[0], i).ptr, 3);
         INVARIANT(cluster_put(c, 0, key, "v") == STATUS_OK);
     }
     rig_connect(c);
@@ -45,13 +47,14 @@ struct member {
 
 MAYYIELD static struct status step(const struct member *m, const struct rig_txn *t, uint32_t key)
 {
-    return m->intents ? rig_write(t, key_of(key)) : rig_lock(t, key_of(key), MVCC_EXCLUSIVE);
+    return m->intents ? rig_write(t, key_of(m->node, key))
+                      : rig_lock(t, key_of(m->node, key), MVCC_EXCLUSIVE);
 }
 
 MAYYIELD static struct status attempt(struct member *m)
 {
-    struct rig_txn t = rig_begin(m->node, m->number, key_of(m->first));
-    const struct bytes keys[] = {key_of(m->first), key_of(m->second)};
+    struct rig_txn t = rig_begin(m->node, m->number, key_of(m->node, m->first));
+    const struct bytes keys[] = {key_of(m->node, m->first), key_of(m->node, m->second)};
     struct status st = OK;
 
     t.priority = m->priority;
@@ -65,7 +68,7 @@ MAYYIELD static struct status attempt(struct member *m)
     if (status_ok(st) && !m->intents) {
         st = rig_commit(&t, keys, 2);
     } else {
-        const struct status ended = rig_abort(&t);
+        const struct status ended = rig_abort(&t, keys, 2);
 
         st = status_ok(st) ? ended : st;
     }
@@ -95,9 +98,9 @@ static uint32_t run_members(struct cluster *c, struct member *m, uint32_t count,
     uint32_t done = 0;
 
     for (uint32_t i = 0; i < count; i++) {
-        m[i].node = &c->nodes[0];
+        m[i].node = &c->nodes[i % c->count];
         m[i].priority = m[i].priority == 0 ? 1 : m[i].priority;
-        INVARIANT(status_ok(fiber_spawn(c->nodes[0].shard, "member", member_body, &m[i])));
+        INVARIANT(status_ok(fiber_spawn(m[i].node->shard, "member", member_body, &m[i])));
     }
     for (uint32_t t = 0; t < ms && done < count; t++) {
         cluster_run_ms(c, 1);
@@ -110,13 +113,11 @@ static uint32_t run_members(struct cluster *c, struct member *m, uint32_t count,
 }
 
 /* Exactly one gives way, the one with the lowest (priority, id), and soon. */
-static bool one_victim(uint32_t members, bool intents, uint32_t low)
+static bool one_victim(struct cluster *c, uint32_t members, bool intents, uint32_t low, uint32_t ms)
 {
-    struct cluster c;
     struct member m[MEMBERS_MAX] = {{0}};
     bool good = true;
 
-    start(&c, 1);
     for (uint32_t i = 0; i < members; i++) {
         m[i].number = 10 + i;
         m[i].priority = i == low ? 1 : 2;
@@ -124,18 +125,43 @@ static bool one_victim(uint32_t members, bool intents, uint32_t low)
         m[i].second = (i + 1) % members;
         m[i].intents = intents;
     }
-    good = run_members(&c, m, members, 1000) == members;
+    good = run_members(c, m, members, ms) == members;
     for (uint32_t i = 0; i < members; i++) {
         good = good && m[i].st.code == (i == low ? STATUS_DEADLOCK : STATUS_OK);
     }
-    if (!good) {
-        for (uint32_t i = 0; i < members; i++) {
-            printf("member %u: %s at %llu ms\n", i, status_text(m[i].st),
-                   (unsigned long long)m[i].done_ms);
-        }
+    for (uint32_t i = 0; i < members && !good; i++) {
+        printf("member %u: %s at %llu ms\n", i, status_text(m[i].st),
+               (unsigned long long)m[i].done_ms);
     }
-    cluster_run_ms(&c, 2500);
-    good = good && c.nodes[0].store->pushes.count == 0 && c.nodes[0].store->pushes.sent == 0;
+    cluster_run_ms(c, 4000);
+    for (uint32_t i = 0; i < c->count; i++) {
+        const struct push_waits *p = &c->nodes[i].store->pushes;
+
+        good = good && p->count == 0 && p->sent == 0;
+    }
+    return good;
+}
+
+static bool one_victim_here(uint32_t members, bool intents, uint32_t low)
+{
+    struct cluster c;
+    bool good = false;
+
+    start(&c);
+    good = one_victim(&c, members, intents, low, 500);
+    cluster_stop(&c);
+    return good;
+}
+
+/* Every key, every anchor and every coordinator is on another store than its neighbours. */
+static bool one_victim_across(uint32_t members, uint32_t low)
+{
+    struct cluster c;
+    bool good = false;
+
+    rig_start_ranges(&c, members);
+    c.latency_ms = 20;
+    good = one_victim(&c, members, true, low, 3000);
     cluster_stop(&c);
     return good;
 }
@@ -143,14 +169,21 @@ static bool one_victim(uint32_t members, bool intents, uint32_t low)
 TEST(push, a_cycle_of_locks_costs_one_transaction)
 {
     for (uint32_t members = 2; members <= 6; members++) {
-        EXPECT_TRUE(one_victim(members, false, members / 2));
+        EXPECT_TRUE(one_victim_here(members, false, members / 2));
     }
 }
 
 TEST(push, a_cycle_of_intents_costs_one_transaction)
 {
-    EXPECT_TRUE(one_victim(2, true, 0));
-    EXPECT_TRUE(one_victim(3, true, 2));
+    EXPECT_TRUE(one_victim_here(2, true, 0));
+    EXPECT_TRUE(one_victim_here(3, true, 2));
+}
+
+TEST(push, cycles_across_stores_are_found)
+{
+    EXPECT_TRUE(one_victim_across(2, 1));
+    EXPECT_TRUE(one_victim_across(3, 0));
+    EXPECT_TRUE(one_victim_across(6, 4));
 }
 
 /* Everybody gets through in the end, whatever order they take the keys in. */
@@ -162,7 +195,7 @@ TEST(push, twenty_transactions_on_five_hot_keys)
     uint32_t rounds = 0;
     uint64_t last = 0;
 
-    start(&c, 1);
+    start(&c);
     rng_seed(&rng, 11);
     for (uint32_t i = 0; i < 20; i++) {
         m[i].number = 10 + i;
@@ -181,5 +214,371 @@ TEST(push, twenty_transactions_on_five_hot_keys)
     EXPECT_TRUE(rounds > 0 && last < 10000);
     cluster_run_ms(&c, 2500);
     EXPECT_EQ(0, c.nodes[0].store->pushes.count);
+    cluster_stop(&c);
+}
+
+/* ---- one push at a time -------------------------------------------------------------------------- */
+
+/* Something on a fiber of node 0: a push, or what changes the pushee. */
+struct pusher {
+    struct cluster *c;
+    struct range_txn_args args;
+    enum range_op op;
+    struct bytes anchor;
+    struct status st;
+    bool found;
+    struct range_txn_info info;
+    uint64_t took_ms;
+    bool done;
+};
+
+static void pusher_body(void *arg)
+{
+    struct pusher *p = arg;
+    struct cluster_node *n = &p->c->nodes[0];
+    const struct range_request q = {.op = p->op, .key = p->anchor, .args = &p->args};
+    const uint64_t before = env_mono_ns(shard_env(n->shard));
+
+    p->st = rig_one(n, (struct range_batch){0}, &q, &p->found, &p->info);
+    p->took_ms = (env_mono_ns(shard_env(n->shard)) - before) / 1000000;
+    p->done = true;
+}
+
+static void launch(struct pusher *p)
+{
+    INVARIANT(status_ok(fiber_spawn(p->c->nodes[0].shard, "pusher", pusher_body, p)));
+    cluster_run_ms(p->c, 1);
+}
+
+static void finish(struct pusher *p)
+{
+    for (uint32_t i = 0; i < 20000 && !p->done; i++) {
+        cluster_run_ms(p->c, 1);
+    }
+    INVARIANT(p->done);
+}
+
+static struct uuid number(uint8_t n)
+{
+    return (struct uuid){{n}};
+}
+
+/* Of transaction 1, that began now, for at most two seconds. */
+static struct pusher pusher_of(struct cluster *c, enum range_push kind)
+{
+    return (struct pusher){.c = c,
+                           .op = RANGE_OP_PUSH,
+                           .anchor = key_of(&c->nodes[0], 0),
+                           .args = {.txn = number(1),
+                                    .push = kind,
+                                    .min_ts = rig_now(&c->nodes[0]),
+                                    .pusher = number(9),
+                                    .wait_ns = 2000000000}};
+}
+
+/* END_TXN or a heartbeat of transaction 1. */
+static struct pusher changer_of(struct cluster *c, enum range_op op, enum range_txn_status status)
+{
+    struct pusher p = pusher_of(c, RANGE_PUSH_TOUCH);
+
+    p.op = op;
+    p.args = (struct range_txn_args){
+        .txn = number(1), .anchor = p.anchor, .status = status, .ts = rig_now(&c->nodes[0])};
+    return p;
+}
+
+TEST(push, a_touch_only_looks)
+{
+    struct cluster c;
+    struct pusher p;
+
+    start(&c);
+    p = pusher_of(&c, RANGE_PUSH_TOUCH);
+    launch(&p);
+    finish(&p);
+    EXPECT_OK(p.st);
+    EXPECT_EQ(RANGE_TXN_PENDING, p.info.status);
+    EXPECT_EQ(0, p.took_ms);
+    cluster_stop(&c);
+}
+
+/* The marker stays: whoever asks later hears of it, and commits above. */
+TEST(push, a_pending_transaction_is_pushed_above_a_reader)
+{
+    struct cluster c;
+    struct pusher p;
+
+    start(&c);
+    p = pusher_of(&c, RANGE_PUSH_TIMESTAMP);
+    p.args.ts = rig_now(&c.nodes[0]);
+    launch(&p);
+    finish(&p);
+    EXPECT_OK(p.st);
+    EXPECT_EQ(RANGE_TXN_PENDING, p.info.status);
+    EXPECT_HTS_EQ(p.args.ts, p.info.ts);
+    EXPECT_EQ(0, p.took_ms);
+    EXPECT_HTS_EQ(p.args.ts, tscache_marker_of(c.nodes[0].store->tscache, number(1)).pushed);
+    cluster_stop(&c);
+}
+
+TEST(push, waits_as_long_as_it_was_told_to)
+{
+    struct cluster c;
+    struct pusher p;
+
+    start(&c);
+    p = pusher_of(&c, RANGE_PUSH_ABORT);
+    launch(&p);
+    EXPECT_EQ(1, c.nodes[0].store->pushes.count);
+    finish(&p);
+    EXPECT_OK(p.st);
+    EXPECT_EQ(RANGE_TXN_PENDING, p.info.status);
+    EXPECT_EQ(2000, p.took_ms);
+    EXPECT_EQ(0, c.nodes[0].store->pushes.count);
+    cluster_stop(&c);
+}
+
+/* Aborted by its own coordinator: who waits hears it at once. */
+TEST(push, is_woken_when_the_pushee_ends)
+{
+    struct cluster c;
+    struct pusher p;
+    struct pusher end;
+
+    start(&c);
+    p = pusher_of(&c, RANGE_PUSH_ABORT);
+    launch(&p);
+    cluster_run_ms(&c, 300);
+    EXPECT_FALSE(p.done);
+    end = changer_of(&c, RANGE_OP_END_TXN, RANGE_TXN_ABORTED);
+    launch(&end);
+    finish(&end);
+    cluster_run_ms(&c, 2);
+    EXPECT_TRUE(p.done);
+    EXPECT_OK(p.st);
+    EXPECT_EQ(RANGE_TXN_ABORTED, p.info.status);
+    cluster_stop(&c);
+}
+
+/* Five seconds after it began, or after its last heartbeat. */
+TEST(push, who_shows_no_life_is_aborted)
+{
+    struct cluster c;
+    struct pusher p;
+    struct pusher old;
+
+    start(&c);
+    old = pusher_of(&c, RANGE_PUSH_TOUCH);
+    cluster_run_ms(&c, 4900);
+    p = old;
+    launch(&p);
+    finish(&p);
+    EXPECT_EQ(RANGE_TXN_PENDING, p.info.status);
+    cluster_run_ms(&c, 200);
+    p = old;
+    launch(&p);
+    finish(&p);
+    EXPECT_EQ(RANGE_TXN_ABORTED, p.info.status);
+    EXPECT_TRUE(tscache_marker_of(c.nodes[0].store->tscache, number(1)).finished);
+    cluster_stop(&c);
+}
+
+/* A client of the rig that has a record. */
+struct staged {
+    struct cluster *c;
+    struct rig_txn t;
+    bool heartbeat;
+    struct hts ts;
+    struct range_txn_info info;
+    struct status st;
+};
+
+static void staged_body(void *arg)
+{
+    struct staged *s = arg;
+    const struct bytes keys[] = {key_of(&s->c->nodes[0], 1)};
+
+    s->t = rig_begin(&s->c->nodes[0], 0x01000000, key_of(&s->c->nodes[0], 0));
+    s->ts = s->t.min_ts;
+    s->st = s->heartbeat ? rig_heartbeat(&s->t)
+                         : rig_end(&s->t, RANGE_TXN_STAGING, s->ts, keys, 1, &s->info);
+}
+
+static void stage(struct staged *s)
+{
+    INVARIANT(status_ok(fiber_spawn(s->c->nodes[0].shard, "staged", staged_body, s)));
+    cluster_run_ms(s->c, 50);
+    INVARIANT(status_ok(s->st));
+}
+
+TEST(push, heartbeats_keep_a_transaction_alive)
+{
+    struct cluster c;
+    struct staged s = {.c = &c, .heartbeat = true};
+    struct pusher p;
+
+    start(&c);
+    stage(&s);
+    cluster_run_ms(&c, 4000);
+    stage(&s);
+    cluster_run_ms(&c, 4000);
+    p = pusher_of(&c, RANGE_PUSH_TOUCH);
+    p.args.min_ts = hts_ms(1);
+    launch(&p);
+    finish(&p);
+    EXPECT_EQ(RANGE_TXN_PENDING, p.info.status);
+    cluster_run_ms(&c, 2000);
+    p = pusher_of(&c, RANGE_PUSH_ABORT);
+    launch(&p);
+    finish(&p);
+    EXPECT_EQ(RANGE_TXN_ABORTED, p.info.status); /* Through the log: it had a record. */
+    EXPECT_TRUE(p.took_ms < 100);
+    cluster_stop(&c);
+}
+
+TEST(push, force_aborts_at_once)
+{
+    struct cluster c;
+    struct staged s = {.c = &c, .heartbeat = true};
+    struct pusher p;
+
+    start(&c);
+    stage(&s);
+    p = pusher_of(&c, RANGE_PUSH_ABORT);
+    p.args.force = true;
+    launch(&p);
+    finish(&p);
+    EXPECT_EQ(RANGE_TXN_ABORTED, p.info.status);
+    EXPECT_TRUE(p.took_ms < 100);
+    cluster_stop(&c);
+}
+
+/* Committed or not: that is not known here. The pusher finds out once the coordinator seems dead. */
+TEST(push, a_staging_transaction_is_left_to_recovery)
+{
+    struct cluster c;
+    struct staged s = {.c = &c};
+    struct pusher p;
+
+    start(&c);
+    stage(&s);
+    EXPECT_EQ(RANGE_TXN_STAGING, s.info.status);
+    p = pusher_of(&c, RANGE_PUSH_TIMESTAMP);
+    p.args.ts = rig_now(&c.nodes[0]);
+    launch(&p);
+    finish(&p);
+    EXPECT_OK(p.st);
+    EXPECT_TRUE(p.info.status == RANGE_TXN_STAGING && !p.found);
+    EXPECT_EQ(2000, p.took_ms);
+    p = pusher_of(&c, RANGE_PUSH_ABORT);
+    p.args.force = true;
+    launch(&p);
+    finish(&p);
+    EXPECT_TRUE(p.info.status == RANGE_TXN_STAGING && p.found);
+    EXPECT_TRUE(p.took_ms < 10);
+    cluster_run_ms(&c, 3000);
+    p = pusher_of(&c, RANGE_PUSH_ABORT);
+    launch(&p);
+    finish(&p);
+    EXPECT_TRUE(p.info.status == RANGE_TXN_STAGING && p.found);
+    EXPECT_TRUE(p.took_ms < 10);
+    cluster_stop(&c);
+}
+
+TEST(push, nobody_pushes_himself)
+{
+    struct cluster c;
+    struct pusher p;
+
+    start(&c);
+    p = pusher_of(&c, RANGE_PUSH_ABORT);
+    p.args.pusher = p.args.txn;
+    launch(&p);
+    finish(&p);
+    EXPECT_CODE(STATUS_INVALID, p.st);
+    cluster_stop(&c);
+}
+
+/* Full: refused. Gone: woken early. */
+TEST(push, waits_are_bounded_and_can_be_withdrawn)
+{
+    struct cluster c;
+    struct pusher p;
+    struct store *s = NULL;
+
+    start(&c);
+    s = c.nodes[0].store;
+    s->pushes.count += PUSH_WAITS_MAX;
+    p = pusher_of(&c, RANGE_PUSH_ABORT);
+    launch(&p);
+    finish(&p);
+    EXPECT_CODE(STATUS_OVERLOADED, p.st);
+    s->pushes.count -= PUSH_WAITS_MAX;
+    p = pusher_of(&c, RANGE_PUSH_ABORT);
+    launch(&p);
+    shard_enter(c.nodes[0].shard);
+    push__withdraw(s, number(1), number(8));
+    push__withdraw(s, number(2), number(9));
+    shard_leave(c.nodes[0].shard);
+    cluster_run_ms(&c, 5);
+    EXPECT_FALSE(p.done);
+    shard_enter(c.nodes[0].shard);
+    push__withdraw(s, number(1), number(9));
+    shard_leave(c.nodes[0].shard);
+    cluster_run_ms(&c, 5);
+    EXPECT_TRUE(p.done);
+    EXPECT_OK(p.st);
+    EXPECT_EQ(0, s->pushes.count);
+    cluster_stop(&c);
+}
+
+/* Who waits at a store that is no leaseholder any more must go elsewhere. */
+TEST(push, the_end_of_the_lease_sends_pushes_away)
+{
+    struct cluster c;
+    struct pusher p;
+
+    start(&c);
+    p = pusher_of(&c, RANGE_PUSH_ABORT);
+    launch(&p);
+    shard_enter(c.nodes[0].shard);
+    push__stop(store__find(c.nodes[0].store, (range_id){RANGE_FIRST_ID}));
+    shard_leave(c.nodes[0].shard);
+    finish(&p);
+    EXPECT_OK(p.st); /* The rig sends it again: the lease is still here. */
+    EXPECT_TRUE(p.took_ms > 2000);
+    cluster_stop(&c);
+}
+
+/* Edges between transactions whose anchors are here are followed without asking. */
+TEST(push, a_question_is_answered_with_all_edges)
+{
+    struct cluster c;
+    struct pusher ab;
+    struct pusher bc;
+    struct pusher q;
+
+    start(&c);
+    ab = pusher_of(&c, RANGE_PUSH_ABORT); /* 9 waits for 1. */
+    bc = pusher_of(&c, RANGE_PUSH_ABORT); /* 8 waits for 9. */
+    bc.args.txn = number(9);
+    bc.args.pusher = number(8);
+    launch(&ab);
+    launch(&bc);
+    q = pusher_of(&c, RANGE_PUSH_TOUCH);
+    q.op = RANGE_OP_QUERY_TXN;
+    launch(&q);
+    finish(&q);
+    EXPECT_OK(q.st);
+    EXPECT_TRUE(q.found);
+    EXPECT_EQ(2, q.info.waits_count);
+    q.args.txn = number(8);
+    q.done = false;
+    launch(&q);
+    finish(&q);
+    EXPECT_FALSE(q.found);
+    EXPECT_EQ(0, q.info.waits_count);
+    finish(&ab);
+    finish(&bc);
     cluster_stop(&c);
 }

@@ -5,10 +5,9 @@
 
 #include "node/base/codec.h"
 #include "node/base/invariant.h"
+#include "tests/unit/range/ranges.h"
 
 #define RIG_TIMEOUT_NS ((uint64_t)20000000000)
-#define KEYS_LOW       BYTES_LIT("\x88")
-#define KEYS_HIGH      BYTES_LIT("\x89")
 
 static uint32_t batches_sent;
 
@@ -29,15 +28,39 @@ static range_id range_of(struct store *s, struct bytes key)
     return found;
 }
 
-/* What kv does, for ranges of this store. */
+MAYYIELD static struct status call(struct cluster_node *n, uint32_t to, const struct range_batch *b,
+                                   uint64_t deadline_ns, struct arena *arena,
+                                   struct range_result *out)
+{
+    struct bytes body;
+    struct bytes reply;
+
+    TRY(range_batch_encode(b, arena, &body));
+    TRY(rpc_call(n->rpc, (struct rpc_to){{to}, {to}, 0}, RPC_TYPE_BATCH, &body, 1, deadline_ns,
+                 arena, &reply));
+    return range_result_decode(reply, b->count, arena, out);
+}
+
+/* What kv does: to the leaseholder, of which the replica here has an idea. */
 MAYYIELD static struct status rig_send(void *ctx, struct range_batch *b, uint64_t deadline_ns,
                                        struct arena *arena, struct range_result *out)
 {
     struct cluster_node *n = ctx;
+    struct status st = OK;
 
     batches_sent++;
     b->range = range_of(n->store, b->requests[0].key);
-    store_execute(n->store, b, deadline_ns, arena, out);
+    for (uint32_t tries = 0; tries < 20; tries++) {
+        store_execute(n->store, b, deadline_ns, arena, out);
+        if (out->st.code == STATUS_NOT_LEADER && out->hint_node.v != 0) {
+            st = call(n, out->hint_node.v, b, deadline_ns, arena, out);
+            out->st = status_ok(st) ? out->st : st;
+        }
+        if (out->st.code != STATUS_NOT_LEADER) {
+            break;
+        }
+        TRY(fiber_sleep(20000000)); /* Somebody is about to take the lease. */
+    }
     return out->st;
 }
 
@@ -85,9 +108,8 @@ MAYYIELD struct status rig_one(struct cluster_node *node, struct range_batch b,
 
     b.requests = q;
     b.count = b.count == 0 ? 1 : b.count;
-    b.range = range_of(node->store, q->key);
     arena_init(&arena, 0);
-    store_execute(node->store, &b, deadline, &arena, &result);
+    result.st = rig_send(node, &b, deadline, &arena, &result);
     if (status_ok(result.st) && found != NULL) {
         *found = result.responses[0].found;
     }
@@ -142,16 +164,19 @@ MAYYIELD struct status rig_commit(const struct rig_txn *t, const struct bytes *k
     return rig_one(t->node, b, q, NULL, NULL);
 }
 
-MAYYIELD struct status rig_abort(const struct rig_txn *t)
+MAYYIELD struct status rig_abort(const struct rig_txn *t, const struct bytes *keys, uint32_t count)
 {
     const struct range_txn_args args = {
         .txn = t->id, .anchor = t->anchor, .status = RANGE_TXN_ABORTED};
     const struct range_request end = {.op = RANGE_OP_END_TXN, .key = t->anchor, .args = &args};
-    const struct range_request all = {
-        .op = RANGE_OP_RESOLVE, .key = KEYS_LOW, .end = KEYS_HIGH, .args = &args};
 
     TRY(rig_one(t->node, batch_of(t), &end, NULL, NULL));
-    return rig_one(t->node, (struct range_batch){0}, &all, NULL, NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct range_request q = {.op = RANGE_OP_RESOLVE, .key = keys[i], .args = &args};
+
+        TRY(rig_one(t->node, (struct range_batch){0}, &q, NULL, NULL));
+    }
+    return OK;
 }
 
 MAYYIELD struct status rig_heartbeat(const struct rig_txn *t)
@@ -181,4 +206,78 @@ MAYYIELD struct status rig_end(const struct rig_txn *t, enum range_txn_status st
         spans[i] = (struct key_span){keys[i], BYTES_EMPTY};
     }
     return rig_one(t->node, batch_of(t), &q, NULL, out);
+}
+
+/* ---- several ranges ------------------------------------------------------------------------------ */
+
+struct transfer {
+    struct store *store;
+    range_id range;
+    store_id target;
+    bool done;
+};
+
+static void transfer_body(void *arg)
+{
+    struct transfer *t = arg;
+
+    status_ignore(store_transfer_lease(t->store, t->range, t->target, DEADLINE_NONE));
+    t->done = true;
+}
+
+/* Hands over the lease of a range, from whoever has it. */
+static bool move_lease(struct cluster *c, range_id range, uint32_t target)
+{
+    struct transfer t = {.range = range, .target = {target + 1}};
+
+    for (uint32_t i = 0; i < c->count; i++) {
+        struct store_range_info info = {.leaseholder = false};
+        struct arena arena;
+
+        arena_init(&arena, 0);
+        status_ignore(store_find_range(c->nodes[i].store, range, &arena, &info) ? OK : OK);
+        arena_deinit(&arena);
+        if (info.leaseholder && i == target) {
+            return true;
+        }
+        if (info.leaseholder) {
+            t.store = c->nodes[i].store;
+            INVARIANT(status_ok(fiber_spawn(c->nodes[i].shard, "transfer", transfer_body, &t)));
+            while (!t.done) {
+                cluster_run_ms(c, 1);
+            }
+            return false;
+        }
+    }
+    cluster_run_ms(c, 100);
+    return false;
+}
+
+void rig_start_ranges(struct cluster *c, uint32_t ranges)
+{
+    cluster_start(c, 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        cluster_crash(c, i, 1000);
+        INVARIANT(status_ok(engine_open_mem(c->nodes[i].disk, &c->nodes[i].engine)));
+        ranges_write(c->nodes[i].engine, i + 1, 3, ranges);
+        engine_close(c->nodes[i].engine);
+        cluster_restart(c, i);
+    }
+    cluster_run_ms(c, 8000);
+    for (uint32_t i = 0; i < ranges; i++) {
+        uint32_t tries = 0;
+
+        while (!move_lease(c, RANGES_ID(i), i % 3)) {
+            INVARIANT(++tries < 100);
+        }
+    }
+    rig_connect(c);
+}
+
+struct bytes rig_key(uint8_t *mem, uint32_t range, uint8_t letter)
+{
+    struct bytes start = ranges_start(mem, range);
+
+    mem[start.len] = letter;
+    return bytes_of(mem, start.len + 1);
 }

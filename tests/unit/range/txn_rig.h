@@ -8,6 +8,10 @@
 
 /* Gives all stores a way to send to other ranges: to whichever of the running stores has the lease. */
 void rig_connect(struct cluster *c);
+/* Three stores with that many ranges; the lease of range i is on node i % 3. */
+void rig_start_ranges(struct cluster *c, uint32_t ranges);
+/* A key of such a range. `mem` holds 8 bytes. */
+struct bytes rig_key(uint8_t *mem, uint32_t range, uint8_t letter);
 /* Batches sent so far by all stores. */
 uint32_t rig_sent(void);
 
@@ -31,7 +35,7 @@ MAYYIELD struct status rig_write(const struct rig_txn *t, struct bytes key);
 MAYYIELD struct status rig_commit(const struct rig_txn *t, const struct bytes *keys,
                                   uint32_t count);
 /* Gives up: record and locks go. */
-MAYYIELD struct status rig_abort(const struct rig_txn *t);
+MAYYIELD struct status rig_abort(const struct rig_txn *t, const struct bytes *keys, uint32_t count);
 MAYYIELD struct status rig_heartbeat(const struct rig_txn *t);
 /* END_TXN at `ts`, with `keys` as what is in flight and what it wrote. */
 MAYYIELD struct status rig_end(const struct rig_txn *t, enum range_txn_status status, struct hts ts,
