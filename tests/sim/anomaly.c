@@ -243,3 +243,37 @@ bool anomaly_check_skew(const struct op *ops, size_t count, char *why, size_t wh
     }
     return true;
 }
+
+/* ---- the past ------------------------------------------------------------------------------------- */
+
+static bool judge_past(const struct op *const *ops, size_t count, char *why, size_t why_size)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct op *a = ops[i];
+
+        if (a->outcome == OP_OK && a->result != a->expect) {
+            return wrong(why, why_size,
+                         "past: node %u reads table %" PRIu64 " at %" PRId64
+                         " from a near replica differently than from the leaseholder, at %.6f s",
+                         a->node, a->key, a->arg, (double)a->called_ns / 1e9);
+        }
+        for (size_t k = 0; k < i; k++) {
+            const struct op *b = ops[k];
+
+            if (a->outcome == OP_OK && b->outcome == OP_OK && a->arg == b->arg &&
+                a->result != b->result) {
+                return wrong(why, why_size,
+                             "past: nodes %u (%.6f s) and %u (%.6f s) read table %" PRIu64
+                             " at %" PRId64 " differently",
+                             b->node, (double)b->called_ns / 1e9, a->node,
+                             (double)a->called_ns / 1e9, a->key, a->arg);
+            }
+        }
+    }
+    return true;
+}
+
+bool anomaly_check_past(const struct op *ops, size_t count, char *why, size_t why_size)
+{
+    return judge_groups(ops, count, OP_PAST, OP_PAST, judge_past, why, why_size);
+}

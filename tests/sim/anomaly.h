@@ -1,5 +1,5 @@
 /*
- * anomaly.h -- small judges: long forks, unique keys, write skew.
+ * anomaly.h -- small judges: long forks, unique keys, write skew, the past.
  *
  * Each looks at the operations of its kinds in a whole history, in any order, and ignores the rest.
  * False: something happened that cannot; `why` says what.
@@ -21,3 +21,6 @@ bool anomaly_check_unique(const struct op *ops, size_t count, char *why, size_t 
 
 /* Of a pair of switches at least one is on: everybody who turns one off has seen the other one on. */
 bool anomaly_check_skew(const struct op *ops, size_t count, char *why, size_t why_size);
+
+/* Who reads the same table at the same exact time gets the same rows, whenever and from whom. */
+bool anomaly_check_past(const struct op *ops, size_t count, char *why, size_t why_size);

@@ -10,13 +10,15 @@
  */
 #include "tests/sim/chaos.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "node/base/invariant.h"
 #include "node/runtime/fiber.h"
+#include "tests/sim/check.h"
+#include "tests/sim/keyspace.h"
 #include "tests/sim/process.h"
 
-#define FIRST    ((range_id){RANGE_FIRST_ID})
 #define ADMIN_NS (5 * SEC)
 
 struct chaos {
@@ -70,9 +72,20 @@ static void later(struct sim_world *w, uint64_t after_ns,
 
 /* ---- whom ---------------------------------------------------------------------------------------- */
 
+/* The first range, which holds the index, gets more than its share. */
+static range_id pick_range(struct sim_world *w)
+{
+    const struct keyspace *k = check_keyspace(w->check);
+
+    if (rng_permille(&w->rng_chaos, 150)) {
+        return (range_id){RANGE_FIRST_ID};
+    }
+    return keyspace_at(k, (uint32_t)rng_below(&w->rng_chaos, keyspace_count(k)));
+}
+
 static uint32_t pick(struct sim_world *w)
 {
-    const struct sim_node *leader = sim_leaseholder(w, FIRST);
+    const struct sim_node *leader = sim_leaseholder(w, pick_range(w));
 
     if (leader != NULL && rng_permille(&w->rng_chaos, 350)) {
         return leader->index;
@@ -163,7 +176,7 @@ static bool fault_pause(struct sim_world *w)
         return false;
     }
     sim_fault(w, SIM_FAULT_PAUSE, i, for_ns);
-    if (sim_leaseholder(w, FIRST) == &w->nodes[i]) {
+    if (sim_leads_any(w, &w->nodes[i])) {
         sim_state(w, SIM_STATE_LEADER_PAUSED);
     }
     process_pause(&w->nodes[i], for_ns);
@@ -502,7 +515,10 @@ static bool fault_clock(struct sim_world *w, enum sim_fault f)
 struct admin {
     struct sim_node *node;
     enum sim_fault what;
+    range_id range;
     uint64_t dice;
+    size_t key_len; /* SPLIT: a key that was written lately; 0: wherever the store wants. */
+    uint8_t key[128];
 };
 
 static struct status admin_transfer(struct admin *a, const struct range_desc *d, uint64_t deadline)
@@ -542,6 +558,35 @@ static struct status admin_remove(struct admin *a, const struct range_desc *d, u
     return OK;
 }
 
+static struct status admin_split(struct admin *a, struct arena *arena, uint64_t deadline)
+{
+    struct store *s = node_store(a->node->node);
+    struct bytes key = bytes_of(a->key, a->key_len);
+
+    if (key.len == 0) {
+        TRY(store_split_key(s, a->range, arena, &key));
+    }
+    return store_split(s, a->range, key, deadline);
+}
+
+static struct status admin_run(struct admin *a, const struct range_desc *d, struct arena *arena,
+                               uint64_t deadline)
+{
+    switch (a->what) {
+    case SIM_FAULT_LEASE_TRANSFER:
+        return admin_transfer(a, d, deadline);
+    case SIM_FAULT_MEMBERSHIP:
+        return a->dice % 2 == 0 ? admin_add(a, d, deadline) : admin_remove(a, d, deadline);
+    case SIM_FAULT_SPLIT:
+        return admin_split(a, arena, deadline);
+    case SIM_FAULT_MERGE:
+        return store_merge(node_store(a->node->node), a->range, deadline);
+    default: /* Nothing that is done by hand. */
+        break;
+    }
+    return FAIL(STATUS_INVALID, "no such work");
+}
+
 static void admin_fiber(void *arg)
 {
     struct admin *a = arg;
@@ -552,39 +597,69 @@ static void admin_fiber(void *arg)
     struct status st = FAIL(STATUS_INVALID, "no replica here");
 
     arena_init(&arena, 0);
-    if (!n->cut && store_find_range(node_store(n->node), FIRST, &arena, &info) &&
+    if (!n->cut && store_find_range(node_store(n->node), a->range, &arena, &info) &&
         info.desc.replicas_count > 0) {
-        if (a->what == SIM_FAULT_LEASE_TRANSFER) {
-            st = admin_transfer(a, &info.desc, deadline);
-        } else {
-            st = a->dice % 2 == 0 ? admin_add(a, &info.desc, deadline)
-                                  : admin_remove(a, &info.desc, deadline);
-        }
+        st = admin_run(a, &info.desc, &arena, deadline);
     }
     if (a->what == SIM_FAULT_LEASE_TRANSFER && st.code == STATUS_TIMEOUT) {
         sim_state(n->world, SIM_STATE_TRANSFER_ABORTED);
+    }
+    if (n->world->o.logs && !n->cut) {
+        printf("%12.6f n%u -- %s of range %llu: %s\n", (double)n->world->now_ns / 1e9, n->index,
+               sim_fault_text(a->what), (unsigned long long)a->range.v, status_text(st));
     }
     arena_deinit(&arena);
     free(a);
 }
 
-static bool fault_admin(struct sim_world *w, enum sim_fault f)
+static bool do_admin(struct sim_world *w, enum sim_fault f, const struct admin *what)
 {
-    struct sim_node *n = sim_leaseholder(w, FIRST);
+    struct sim_node *n = sim_leaseholder(w, what->range);
     struct admin *a = NULL;
 
     if (n == NULL || !n->ready || n->stopping) {
         return false;
     }
-    a = calloc(1, sizeof(*a));
+    a = malloc(sizeof(*a));
     INVARIANT(a != NULL);
-    *a = (struct admin){n, f, rng_next(&w->rng_chaos)};
+    *a = *what;
+    a->node = n;
+    a->what = f;
+    a->dice = rng_next(&w->rng_chaos);
     if (!process_spawn(n, "sim.admin", admin_fiber, a)) {
         free(a);
         return false;
     }
-    sim_fault(w, f, n->index, a->dice % 2);
+    sim_fault(w, f, n->index, what->range.v);
     return true;
+}
+
+static bool fault_admin(struct sim_world *w, enum sim_fault f)
+{
+    return do_admin(w, f, &(struct admin){.range = pick_range(w)});
+}
+
+/* At a key that was written lately, mostly: where it hurts. */
+static bool fault_split(struct sim_world *w)
+{
+    struct admin a = {.range = pick_range(w)};
+    struct bytes key;
+
+    if (keyspace_count(check_keyspace(w->check)) >= w->params.ranges_max) {
+        return false;
+    }
+    if (rng_permille(&w->rng_chaos, 700) &&
+        keyspace_recent_key(check_keyspace(w->check), &w->rng_chaos, &a.range, &key) &&
+        key.len <= sizeof(a.key)) {
+        memcpy(a.key, key.ptr, key.len);
+        a.key_len = key.len;
+    }
+    return do_admin(w, SIM_FAULT_SPLIT, &a);
+}
+
+void chaos_split_some(struct sim_world *w)
+{
+    (void)fault_split(w);
 }
 
 /* ---- one fault ----------------------------------------------------------------------------------- */
@@ -641,7 +716,10 @@ static bool inject(struct sim_world *w, enum sim_fault f)
         return fault_clock(w, f);
     case SIM_FAULT_LEASE_TRANSFER:
     case SIM_FAULT_MEMBERSHIP:
+    case SIM_FAULT_MERGE:
         return fault_admin(w, f);
+    case SIM_FAULT_SPLIT:
+        return fault_split(w);
     case SIM_FAULT_UNSYNCED_LOST: /* Comes with POWER. */
     case SIM_FAULT_COUNT:
         break;

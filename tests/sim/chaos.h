@@ -8,6 +8,8 @@
 struct chaos *chaos_create(struct sim_world *w);
 void chaos_destroy(struct chaos *c);
 
+/* Splits a range at a place that is in use, by and by. For the quiet time before the faults. */
+void chaos_split_some(struct sim_world *w);
 void chaos_start(struct sim_world *w);
 /* No new faults; everything that is broken works again, every node is up. */
 void chaos_heal(struct sim_world *w);

@@ -514,6 +514,10 @@ void check_log_event(struct sim_world *w, uint32_t node, const char *name)
         {"replica.created", SIM_STATE_REPLICA_CREATED},
         {"replica.removed", SIM_STATE_REPLICA_TOMBSTONE},
         {"store.awake", SIM_STATE_WAITED_FOR_PROMISES},
+        {"txn.recovered", SIM_STATE_TXN_RECOVERED},
+        {"txn.deadlock", SIM_STATE_DEADLOCK_BROKEN},
+        {"txn.push_aborted", SIM_STATE_PUSH_ABORTED},
+        {"txn.pushed", SIM_STATE_PUSHED},
         {"rpc.clock_rejected", SIM_STATE_CLOCK_REJECTED},
     };
 

@@ -83,8 +83,9 @@ void history_return(struct sim_world *w, size_t i, enum op_outcome outcome)
 const char *op_text(const struct op *op, char *out, size_t size)
 {
     static const char *const kinds[OP_KIND_COUNT] = {
-        "read", "write",  "cas",    "insert",     "set-read",  "add",    "count",       "transfer",
-        "bank", "schema", "append", "fork-write", "fork-read", "unique", "unique-read", "skew"};
+        "read",      "write",    "cas",         "insert", "set-read", "add",
+        "count",     "transfer", "bank",        "schema", "append",   "fork-write",
+        "fork-read", "unique",   "unique-read", "skew",   "past"};
     static const char *const outcomes[] = {"unknown", "ok", "failed", "refused"};
 
     (void)snprintf(out, size,
@@ -356,7 +357,8 @@ static void check_others(struct sim_world *w)
 
     if (!anomaly_check_forks(h->ops, h->count, why, sizeof(why)) ||
         !anomaly_check_unique(h->ops, h->count, why, sizeof(why)) ||
-        !anomaly_check_skew(h->ops, h->count, why, sizeof(why))) {
+        !anomaly_check_skew(h->ops, h->count, why, sizeof(why)) ||
+        !anomaly_check_past(h->ops, h->count, why, sizeof(why))) {
         sim_fail(w, "%s", why);
     }
 }

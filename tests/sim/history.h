@@ -32,6 +32,7 @@ enum op_kind {
     OP_UNIQUE,      /* row `arg` claims `key`; refused: somebody has it */
     OP_UNIQUE_READ, /* who has `key` -> found, result by the index, expect by the table */
     OP_SKEW, /* one side (arg) of pair `key` changes, never both off -> result, what it saw */
+    OP_PAST, /* table `key` at time arg -> result near, expect by the leaseholder; digests */
     OP_KIND_COUNT
 };
 

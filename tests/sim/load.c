@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "node/base/invariant.h"
+#include "node/catalog/catalog.h"
 #include "node/runtime/fiber.h"
 #include "tests/sim/append.h"
 #include "tests/sim/check.h"
@@ -18,6 +19,7 @@
 #define WINDOW_NS       (12 * SEC)
 #define LISTS_NS        (6 * SEC)
 #define FORKS_NS        (SEC / 2) /* A group of items is written and read for so long. */
+#define PAST_STEP_NS    (SEC / 2) /* Times in the past are multiples. */
 #define CLAIMS_NS       (SEC / 2) /* A unique key is fought for for so long. */
 #define SETUP_PAUSE_NS  (200 * MS)
 #define VERIFY_TRIES    40u
@@ -208,6 +210,18 @@ static void choose_transfer(struct client *c, struct op *o)
     o->arg = (int64_t)rng_between(&c->rng, 1, 50);
 }
 
+/* Tables are small numbers in SQL, too: the first ones are those of the workloads. */
+static void choose_past(struct client *c, struct op *o)
+{
+    const struct load *l = c->node->world->load;
+    const uint64_t lag_ns = sim_log_uniform(&c->rng, SEC, 10 * SEC);
+    const uint64_t now_ns = SIM_EPOCH_NS + l->w->now_ns;
+
+    o->key = load_uses_sql(l) ? CATALOG_FIRST_TABLE_ID : LOAD_FIRST_TABLE;
+    o->key += rng_below(&c->rng, LOAD_PAST_TABLES);
+    o->arg = (int64_t)((now_ns - lag_ns) / PAST_STEP_NS * PAST_STEP_NS);
+}
+
 static void choose_schema(struct client *c, struct op *o)
 {
     o->key = rng_below(&c->rng, LOAD_TABLES);
@@ -259,6 +273,9 @@ static void choose_details(struct client *c, struct op *o)
         o->key = rng_below(&c->rng, LOAD_PAIRS);
         o->arg = (int64_t)rng_below(&c->rng, 2);
         break;
+    case OP_PAST:
+        choose_past(c, o);
+        break;
     case OP_SET_READ:
     case OP_COUNT:
     case OP_BANK:
@@ -274,9 +291,9 @@ static enum op_kind choose_kind(struct client *c)
         enum op_kind kind;
         uint32_t weight;
     } mix[] = {
-        {OP_READ, 150}, {OP_WRITE, 110}, {OP_CAS, 80},      {OP_INSERT, 50},    {OP_SET_READ, 10},
-        {OP_ADD, 30},   {OP_COUNT, 20},  {OP_APPEND, 270},  {OP_FORK_READ, 80}, {OP_UNIQUE, 60},
-        {OP_SKEW, 50},  {OP_BANK, 30},   {OP_TRANSFER, 60},
+        {OP_PAST, 40},     {OP_READ, 110}, {OP_WRITE, 110}, {OP_CAS, 80},      {OP_INSERT, 50},
+        {OP_SET_READ, 10}, {OP_ADD, 30},   {OP_COUNT, 20},  {OP_APPEND, 270},  {OP_FORK_READ, 80},
+        {OP_UNIQUE, 60},   {OP_SKEW, 50},  {OP_BANK, 30},   {OP_TRANSFER, 60},
     };
     uint64_t dice = rng_below(&c->rng, 1000);
 
@@ -357,7 +374,7 @@ static enum op_outcome run_op(struct client *c)
 {
     struct sim_world *w = c->node->world;
     const size_t i = history_call(w, &c->op);
-    enum op_outcome outcome = w->load->api->run(c);
+    enum op_outcome outcome = c->op.kind == OP_PAST ? load_past(c) : w->load->api->run(c);
     struct op *o = &w->history->ops[i];
 
     if (c->node->cut) {

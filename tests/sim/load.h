@@ -13,9 +13,11 @@
 #define LOAD_ACCOUNTS      8u
 #define LOAD_ACCOUNT_START 1000
 #define LOAD_TOTAL         ((int64_t)LOAD_ACCOUNTS * LOAD_ACCOUNT_START)
-#define LOAD_PAIRS         6u  /* Of switches. */
-#define LOAD_APPEND_OPS    5u  /* Of a transaction over lists. */
-#define LOAD_LOOK_LISTS    64u /* The same at the last look. */
+#define LOAD_FIRST_TABLE   9001u /* Of the workloads on keys. */
+#define LOAD_PAST_TABLES   8u    /* So many tables are read in the past. */
+#define LOAD_PAIRS         6u    /* Of switches. */
+#define LOAD_APPEND_OPS    5u    /* Of a transaction over lists. */
+#define LOAD_LOOK_LISTS    64u   /* The same at the last look. */
 
 struct client {
     struct sim_node *node;
@@ -39,6 +41,9 @@ struct load_api {
 
 /* Elements that a client has read: for op->elements and lists. The caller frees. */
 void load_push(uint64_t **list, uint32_t *count, uint64_t element);
+
+/* load_past.c: OP_PAST, for all of them. */
+MAYYIELD enum op_outcome load_past(struct client *c);
 
 extern const struct load_api load_kv;
 extern const struct load_api load_sql;

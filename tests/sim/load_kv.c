@@ -227,6 +227,7 @@ static struct status dispatch(struct client *c, bool *refused)
     case OP_SKEW:
         return load_kv__skew(c);
     case OP_SCHEMA: /* There are no tables. */
+    case OP_PAST:   /* Of no api. */
     case OP_KIND_COUNT:
         break;
     }

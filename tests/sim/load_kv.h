@@ -8,7 +8,7 @@
 #include "tests/sim/load.h"
 
 enum kv_table {
-    TABLE_REGISTER = 9001,
+    TABLE_REGISTER = LOAD_FIRST_TABLE,
     TABLE_SET,
     TABLE_COUNTER,
     TABLE_BANK,

@@ -469,6 +469,7 @@ static enum op_outcome sql_run(struct client *c)
         return load_sql__unique_read(c);
     case OP_SKEW:
         return load_sql__skew(c);
+    case OP_PAST: /* Of no api. */
     case OP_KIND_COUNT:
         break;
     }

@@ -196,7 +196,7 @@ void process_init(struct sim_world *w, uint32_t index)
         .region = index % SIM_REGIONS,
         .zone = index / SIM_REGIONS % SIM_ZONES,
         .slow_factor = 1,
-        .log = {.min_level = LOG_LEVEL_INFO, .emit = log_emit_event},
+        .log = {.min_level = LOG_LEVEL_DEBUG, .emit = log_emit_event},
         .turn = {.run = turn_run, .drop = nothing_to_drop},
         .restart = {.run = restart_run, .drop = nothing_to_drop},
         .resume = {.run = resume_run, .drop = nothing_to_drop},
@@ -403,7 +403,7 @@ void process_crash(struct sim_node *n, enum process_end how)
         sim_fault(w, SIM_FAULT_UNSYNCED_LOST, n->index, unsynced - keep);
     }
     sim_trace(w, "crash", n->index, (uint64_t)how, keep);
-    note_circumstances(n, sim_leaseholder(w, (range_id){RANGE_FIRST_ID}) == n);
+    note_circumstances(n, sim_leads_any(w, n));
     sim_net_process_gone(w, n->index, how == PROCESS_POWERED);
     tear_down(n, keep);
 }

@@ -6,18 +6,20 @@
  */
 #include "tests/sim/verify.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "node/base/invariant.h"
+#include "node/storage/key/key.h"
 #include "tests/sim/check.h"
+#include "tests/sim/keyspace.h"
 #include "tests/sim/load.h"
 #include "tests/sim/process.h"
 
 #define RECOVERY_MAX_NS (10 * SEC)
-#define AGREE_MAX_NS    (20 * SEC)
+#define AGREE_MAX_NS    (30 * SEC) /* Intents that nobody looks after are gone by then, too. */
 #define READS_MAX_NS    (60 * SEC)
 #define STEP_NS         (50 * MS)
-#define FIRST           ((range_id){RANGE_FIRST_ID})
 
 /* ---- progress ------------------------------------------------------------------------------------ */
 
@@ -60,77 +62,204 @@ struct copy {
     uint64_t digest;
 };
 
+/* All ranges at one moment. */
+struct survey {
+    struct arena arena;
+    struct range_desc *descs; /* Of the leaseholders, in the arena. */
+    uint32_t count;
+    char why[160]; /* What does not fit yet. */
+};
+
+static bool not_yet(struct survey *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+static bool not_yet(struct survey *s, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    (void)vsnprintf(s->why, sizeof(s->why), fmt, args);
+    va_end(args);
+    return false;
+}
+
 static bool has_store(const struct range_desc *d, struct sim_node *n)
 {
     return range_desc_find(d, node_ident(n->node).store) != NULL;
 }
 
-/* What each member holds; false when the leaseholder is unknown or a member is not there. */
-static bool look(struct sim_world *w, struct copy copies[SIM_NODES_MAX], const char **why)
+/* What the leaseholder says of the range, and whether it is at rest. */
+static bool ask_leader(struct sim_world *w, range_id id, struct survey *s, struct range_desc *out)
 {
-    struct sim_node *leader = sim_leaseholder(w, FIRST);
-    struct store_range_info info;
-    struct arena arena;
-    bool whole = false;
+    struct sim_node *leader = sim_leaseholder(w, id);
+    const unsigned long long range = (unsigned long long)id.v;
+    struct store_range_info info = {0};
+    bool there = false;
 
-    *why = "the leader is not up";
     if (leader == NULL || !leader->ready) {
-        return false;
+        return not_yet(s, "the leader of range %llu is not up", range);
     }
-    *why = "the leader has no lease";
-    arena_init(&arena, 0);
     shard_enter(leader->shard);
-    whole = store_find_range(node_store(leader->node), FIRST, &arena, &info) && info.leaseholder;
+    there = store_find_range(node_store(leader->node), id, &s->arena, &info);
     shard_leave(leader->shard);
-    for (uint32_t i = 0; whole && i < w->nodes_count; i++) {
-        struct sim_node *n = &w->nodes[i];
-
-        copies[i] = (struct copy){.member = n->ready && has_store(&info.desc, n)};
-        if (copies[i].member) {
-            *why = "a member has no replica";
-            shard_enter(n->shard);
-            whole = status_ok(store_range_digest(node_store(n->node), FIRST, &copies[i].index,
-                                                 &copies[i].digest));
-            shard_leave(n->shard);
-        }
+    if (!there || !info.leaseholder) {
+        return not_yet(s, "the leader of range %llu has no lease", range);
     }
-    arena_deinit(&arena);
-    return whole;
+    if (info.frozen) {
+        return not_yet(s, "range %llu is frozen", range);
+    }
+    if (keyspace_count(check_keyspace(w->check)) > 1 && !info.addressed) {
+        return not_yet(s, "range %llu is not addressed", range);
+    }
+    if (info.stats.intent_count != 0 || info.stats.lock_count != 0) {
+        return not_yet(s, "range %llu has %lld intents, %lld locks", range,
+                       (long long)info.stats.intent_count, (long long)info.stats.lock_count);
+    }
+    *out = info.desc;
+    return true;
 }
 
-/* Equal index must mean equal contents at any time; *same: all have the same index. */
-static void compare(struct sim_world *w, const struct copy copies[SIM_NODES_MAX], bool *same)
+/* Equal index must mean equal contents at any time. False: they differ in index. */
+static bool compare(struct sim_world *w, const struct range_desc *d,
+                    const struct copy copies[SIM_NODES_MAX], struct survey *s)
 {
-    *same = true;
+    bool same = true;
+
     for (uint32_t i = 0; i < w->nodes_count; i++) {
         for (uint32_t k = 0; k < i; k++) {
             if (!copies[i].member || !copies[k].member) {
                 continue;
             }
             if (copies[i].index != copies[k].index) {
-                *same = false;
+                same = not_yet(s, "nodes %u and %u stand at index %llu and %llu of range %llu", k,
+                               i, (unsigned long long)copies[k].index,
+                               (unsigned long long)copies[i].index, (unsigned long long)d->id.v);
             } else if (copies[i].digest != copies[k].digest) {
-                sim_fail(w, "replicas of nodes %u and %u differ at index %llu", k, i,
-                         (unsigned long long)copies[i].index);
+                sim_fail(w, "replicas of range %llu on nodes %u and %u differ at index %llu",
+                         (unsigned long long)d->id.v, k, i, (unsigned long long)copies[i].index);
             }
         }
     }
+    return same;
+}
+
+/* What each member holds; false when a member is not there, or behind. */
+static bool look_at_members(struct sim_world *w, const struct range_desc *d, struct survey *s)
+{
+    struct copy copies[SIM_NODES_MAX] = {{0}};
+    uint32_t members = 0;
+
+    for (uint32_t i = 0; i < w->nodes_count; i++) {
+        struct sim_node *n = &w->nodes[i];
+        bool there = true;
+
+        copies[i].member = n->ready && has_store(d, n);
+        if (copies[i].member) {
+            shard_enter(n->shard);
+            there = status_ok(store_range_digest(node_store(n->node), d->id, &copies[i].index,
+                                                 &copies[i].digest));
+            shard_leave(n->shard);
+            members++;
+        }
+        if (!there) {
+            return not_yet(s, "node %u has no replica of range %llu, of which it is a member", i,
+                           (unsigned long long)d->id.v);
+        }
+    }
+    return compare(w, d, copies, s) &&
+           (members > 0 || not_yet(s, "range %llu has no member", (unsigned long long)d->id.v));
+}
+
+/* Ranges tile the keyspace: insertion sort by start, then neighbour by neighbour. */
+static bool tile(struct survey *s)
+{
+    for (uint32_t i = 1; i < s->count; i++) {
+        const struct range_desc d = s->descs[i];
+        uint32_t k = i;
+
+        for (; k > 0 && bytes_cmp(s->descs[k - 1].start, d.start) > 0; k--) {
+            s->descs[k] = s->descs[k - 1];
+        }
+        s->descs[k] = d;
+    }
+    if (!bytes_eq(s->descs[0].start, KEY_MIN) || !bytes_eq(s->descs[s->count - 1].end, KEY_MAX)) {
+        return not_yet(s, "the ranges do not cover the first or the last key");
+    }
+    for (uint32_t i = 1; i < s->count; i++) {
+        if (!bytes_eq(s->descs[i - 1].end, s->descs[i].start)) {
+            return not_yet(s, "between ranges %llu and %llu is a gap or an overlap",
+                           (unsigned long long)s->descs[i - 1].id.v,
+                           (unsigned long long)s->descs[i].id.v);
+        }
+    }
+    return true;
+}
+
+static const struct range_desc *find_desc(const struct survey *s, range_id id)
+{
+    for (uint32_t i = 0; i < s->count; i++) {
+        if (s->descs[i].id.v == id.v) {
+            return &s->descs[i];
+        }
+    }
+    return NULL;
+}
+
+/* No store keeps what is not its own. */
+static bool no_strays(struct sim_world *w, struct survey *s)
+{
+    for (uint32_t i = 0; i < w->nodes_count; i++) {
+        struct sim_node *n = &w->nodes[i];
+        struct store_range_info info = {0};
+        range_id at = {0};
+        bool fine = true;
+
+        if (!n->ready) {
+            return not_yet(s, "node %u is not ready", i);
+        }
+        shard_enter(n->shard);
+        while (fine && store_next_range(node_store(n->node), at, &s->arena, &info)) {
+            const struct range_desc *d = find_desc(s, info.desc.id);
+
+            at = info.desc.id;
+            fine = d != NULL && has_store(d, n);
+        }
+        shard_leave(n->shard);
+        if (!fine) {
+            return not_yet(s, "node %u keeps a replica of range %llu, of which it is no member", i,
+                           (unsigned long long)at.v);
+        }
+    }
+    return true;
+}
+
+static bool survey_take(struct sim_world *w, struct survey *s)
+{
+    const struct keyspace *k = check_keyspace(w->check);
+    const uint32_t count = keyspace_count(k);
+
+    arena_init(&s->arena, 0);
+    s->descs = arena_calloc(&s->arena, count, sizeof(*s->descs));
+    INVARIANT(s->descs != NULL);
+    for (s->count = 0; s->count < count; s->count++) {
+        struct range_desc *d = &s->descs[s->count];
+
+        if (!ask_leader(w, keyspace_at(k, s->count), s, d) || !look_at_members(w, d, s)) {
+            return false;
+        }
+    }
+    return tile(s) && no_strays(w, s);
 }
 
 void verify_replicas(struct sim_world *w)
 {
     const uint64_t until = w->now_ns + AGREE_MAX_NS;
-    struct copy copies[SIM_NODES_MAX] = {{0}};
-    const char *why = "";
+    struct survey s = {0};
 
     while (!w->failed) {
-        bool same = false;
+        const bool fits = survey_take(w, &s);
 
-        if (look(w, copies, &why)) {
-            why = "they differ in index";
-            compare(w, copies, &same);
-        }
-        if (same) {
+        arena_deinit(&s.arena);
+        if (fits) {
             return;
         }
         if (w->now_ns >= until) {
@@ -138,12 +267,8 @@ void verify_replicas(struct sim_world *w)
         }
         sim_world_run_until(w, w->now_ns + STEP_NS);
     }
-    sim_fail(w, "replicas have not come to the same index %llu s after the last client: %s",
-             (unsigned long long)(AGREE_MAX_NS / SEC), why);
-    for (uint32_t i = 0; i < w->nodes_count && (w->o.logs || w->o.trace); i++) {
-        printf("    node %u: %s at index %llu\n", i, copies[i].member ? "member" : "no member",
-               (unsigned long long)copies[i].index);
-    }
+    sim_fail(w, "the ranges are not at rest %llu s after the last client: %s",
+             (unsigned long long)(AGREE_MAX_NS / SEC), s.why);
 }
 
 /* ---- reads --------------------------------------------------------------------------------------- */

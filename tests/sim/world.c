@@ -14,6 +14,7 @@
 #include "tests/sim/chaos.h"
 #include "tests/sim/check.h"
 #include "tests/sim/history.h"
+#include "tests/sim/keyspace.h"
 #include "tests/sim/load.h"
 #include "tests/sim/process.h"
 
@@ -185,6 +186,8 @@ static void draw_params(struct sim_world *w)
         .brutal = rng_permille(r, 300),
         .profile = 0,
     };
+    w->params.ranges_max = rng_permille(r, 850) ? (uint32_t)rng_between(r, 2, 24) : 1;
+    w->params.splits = (uint32_t)rng_below(r, w->params.ranges_max);
     for (uint32_t f = 0; f < SIM_FAULT_COUNT; f++) {
         w->params.profile |= rng_permille(r, 550) ? 1ull << f : 0;
     }
@@ -255,4 +258,16 @@ struct sim_node *sim_leaseholder(struct sim_world *w, range_id range)
         return NULL;
     }
     return &w->nodes[node];
+}
+
+bool sim_leads_any(struct sim_world *w, const struct sim_node *n)
+{
+    const struct keyspace *k = check_keyspace(w->check);
+
+    for (uint32_t i = 0; i < keyspace_count(k); i++) {
+        if (sim_leaseholder(w, keyspace_at(k, i)) == n) {
+            return true;
+        }
+    }
+    return false;
 }

@@ -100,6 +100,8 @@ struct sim_params {
     uint64_t think_ns;        /* Mean pause of a client. */
     uint32_t keys;            /* Registers that are used at a time. */
     uint32_t lists;           /* Likewise. */
+    uint32_t ranges_max;      /* No more splits by hand above; 1: none. */
+    uint32_t splits;          /* In the quiet time before the faults. */
     uint64_t disk_write_ns;   /* Typical time of a synced write. */
     uint32_t latency_percent; /* Of the network, 3..120. */
     uint64_t fault_gap_ns;    /* Mean. */
@@ -164,3 +166,5 @@ void sim_world_run_until(struct sim_world *w, uint64_t until_ns);
 
 /* The node whose process leads this range with a lease right now; NULL: nobody. */
 struct sim_node *sim_leaseholder(struct sim_world *w, range_id range);
+/* Is that so for any range? */
+bool sim_leads_any(struct sim_world *w, const struct sim_node *n);

@@ -302,6 +302,7 @@ MAYYIELD static struct status detect(struct push_wait *p)
     if (!uuid_eq(victim, p->args->pusher)) {
         wake_victim(p->replica->store, victim);
     } else if (p->cycle_answers >= CYCLE_ANSWERS) {
+        LOG_DEBUG("txn.deadlock", U64("range", p->replica->range.v));
         return FAIL(STATUS_DEADLOCK, "the transactions wait for each other in a circle");
     }
     p->force = uuid_eq(victim, p->args->txn) && p->cycle_answers >= CYCLE_ANSWERS_FORCE;
@@ -320,6 +321,8 @@ static bool has_expired(const struct push_wait *p)
 MAYYIELD static struct status abort_pushee(struct push_wait *p, struct arena *arena)
 {
     TRY(record__abort(p->replica, p->anchor, p->args->txn, p->deadline_ns, arena, &p->info));
+    LOG_DEBUG("txn.push_aborted", U64("range", p->replica->range.v),
+              U64("force", p->force ? 1 : 0));
     return check_here(p);
 }
 
@@ -349,6 +352,7 @@ MAYYIELD static struct status push_once(struct push_wait *p, struct arena *arena
         *done = end || *done;
     } else if (a->push == RANGE_PUSH_TIMESTAMP) {
         *done = *done || hts_less_eq(a->ts, p->info.ts); /* The marker says so to everybody. */
+        LOG_DEBUG("txn.pushed", U64("range", r->range.v));
     }
     return OK;
 }

@@ -64,5 +64,7 @@ struct status recover__txn(struct store *s, struct bytes anchor,
         return FAIL(STATUS_CORRUPT, "a recovery without an answer");
     }
     *out = *result.responses[0].txn;
+    LOG_DEBUG("txn.recovered", U64("intents", staging->in_flight_count), U64("all", all ? 1 : 0),
+              U64("status", out->status));
     return OK;
 }

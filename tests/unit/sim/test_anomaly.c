@@ -143,3 +143,24 @@ TEST(anomaly, both_sides_off_is_skew)
     ops[0].result = 0;
     EXPECT_FALSE(anomaly_check_skew(ops, 2, why, sizeof(why)));
 }
+
+static struct op past(int64_t time, int64_t near, int64_t leader)
+{
+    struct op o = op(OP_PAST, OP_OK, 3, 1, 2);
+
+    o.arg = time;
+    o.result = near;
+    o.expect = leader;
+    return o;
+}
+
+TEST(anomaly, the_past_does_not_change)
+{
+    const struct op fine[] = {past(10, 5, 5), past(10, 5, 5), past(11, 6, 6)};
+    const struct op changed[] = {past(10, 5, 5), past(10, 6, 6)};
+    const struct op lagging[] = {past(10, 5, 6)};
+
+    EXPECT_TRUE(anomaly_check_past(fine, 3, why, sizeof(why)));
+    EXPECT_FALSE(anomaly_check_past(changed, 2, why, sizeof(why)));
+    EXPECT_FALSE(anomaly_check_past(lagging, 1, why, sizeof(why)));
+}
