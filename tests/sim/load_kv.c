@@ -250,6 +250,7 @@ static enum op_outcome outcome_of(struct client *c, struct status st)
     case STATUS_OK:
         return OP_OK;
     case STATUS_TXN_RETRY:
+    case STATUS_DEADLOCK:
         sim_state(w, SIM_STATE_OP_RETRY);
         return OP_FAILED;
     case STATUS_UNAVAILABLE:

@@ -179,7 +179,7 @@ enum op_outcome load_sql__outcome_of(struct client *c)
     if (strcmp(a->sqlstate, "40003") == 0) {
         return writes(c->op.kind) ? OP_UNKNOWN : OP_FAILED;
     }
-    if (strcmp(a->sqlstate, "40001") == 0) {
+    if (strcmp(a->sqlstate, "40001") == 0 || strcmp(a->sqlstate, "40P01") == 0) {
         sim_state(w, SIM_STATE_OP_RETRY);
         return OP_FAILED;
     }
