@@ -96,7 +96,8 @@ struct replica {
     uint64_t revoked_index;    /* A revocation of ours is in the log here; 0: none. */
 
     struct latches latches;
-    bool lease_open;          /* The lease is held here; what follows belongs to it. */
+    bool lease_open; /* The lease is held here; what follows belongs to it. */
+    uint64_t lease_since_ns;
     struct lock_table *locks; /* NULL: nobody has locked or waited yet. */
     struct hts known_since;   /* Commits above were applied here one by one; see txn/recent.h. */
     struct hts floor;         /* Likewise: everything read before is below (lease start, merges). */

@@ -945,6 +945,7 @@ static void fill_info(struct replica *r, struct arena *arena, struct store_range
         .applied = r->applied.index,
         .commit = rs.commit,
         .lease_sequence = r->applied.lease_sequence,
+        .lease_age_ns = r->lease_open ? shard_now_ns(r->store->shard) - r->lease_since_ns + 1 : 0,
         .addressed = r->applied.addressed,
         .frozen = r->applied.freeze.index != 0,
         .stats = r->applied.stats,
@@ -974,6 +975,18 @@ bool store_find_range(struct store *s, range_id id, struct arena *arena,
                       struct store_range_info *out)
 {
     struct replica *r = store__find(s, id);
+
+    if (r == NULL) {
+        return false;
+    }
+    fill_info(r, arena, out);
+    return true;
+}
+
+bool store_range_at(struct store *s, struct bytes key, struct arena *arena,
+                    struct store_range_info *out)
+{
+    struct replica *r = store__find_key(s, key);
 
     if (r == NULL) {
         return false;

@@ -162,6 +162,7 @@ struct store_range_info {
     uint64_t applied;
     uint64_t commit;
     uint64_t lease_sequence;
+    uint64_t lease_age_ns; /* Since the lease began here; 0: it is not held here. */
     bool addressed;
     bool frozen;
     struct hts closed_ts;
@@ -174,6 +175,9 @@ NOYIELD bool store_next_range(struct store *s, range_id after, struct arena *are
                               struct store_range_info *out);
 NOYIELD bool store_find_range(struct store *s, range_id id, struct arena *arena,
                               struct store_range_info *out);
+/* The replica here that holds `key`. */
+NOYIELD bool store_range_at(struct store *s, struct bytes key, struct arena *arena,
+                            struct store_range_info *out);
 
 /* Is that store alive as far as this one knows (it supports us now)? */
 NOYIELD bool store_peer_live(struct store *s, store_id peer);

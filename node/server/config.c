@@ -54,6 +54,9 @@ static const struct flag flags[] = {
     NUMBER("--cache-mib", cache_mib, 1, 1u << 20),
     NUMBER("--max-offset-ms", max_offset_ms, 1, 5000),
     NUMBER("--voters", voters, 0, 7),
+    NUMBER("--range-max-kib", range_max_kib, 16, 1u << 24),
+    NUMBER("--merge-after-s", merge_after_s, 1, 1u << 24),
+    NUMBER("--dead-after-s", dead_after_s, 1, 1u << 24),
     {"--log-level", FLAG_LOG_LEVEL, 0, 0, 0},
 };
 
@@ -80,6 +83,11 @@ const char *config_help(void)
            "  --cache-mib N             block cache per shard      (default 64)\n"
            "  --max-offset-ms N         bound on clock differences (default 250)\n"
            "  --voters N                replicas that vote, per range; 0: by the number of nodes\n"
+           "  --range-max-kib N         a larger range is split    (default 262144)\n"
+           "  --merge-after-s N         small neighbours merge after that time (default 300)\n"
+           "  --dead-after-s N          replicas of a node silent for that long are replaced "
+           "(default "
+           "300)\n"
            "  --log-level LEVEL         debug, info, warn, error   (default info)\n"
            "  --demo, --rtt FILE        simulated round trips and link cuts, used by dsqlctl "
            "demo\n";

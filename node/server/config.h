@@ -31,7 +31,10 @@ struct config {
     const char *rtt_file; /* Demo: simulated round trips between localities; NULL: none. */
     uint32_t cache_mib;
     uint64_t max_offset_ms;
-    uint32_t voters; /* 0: by the number of nodes. */
+    uint32_t voters;        /* 0: by the number of nodes. */
+    uint32_t range_max_kib; /* 0: the default; these three. */
+    uint32_t merge_after_s;
+    uint32_t dead_after_s;
     enum log_level log_level;
 };
 

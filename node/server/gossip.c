@@ -18,6 +18,7 @@ struct gossip_parts {
     Dsql__Pb__RangeDesc first;
     Dsql__Pb__ReplicaDesc replicas[RAFT_PEERS_MAX];
     Dsql__Pb__ReplicaDesc *pointers[RAFT_PEERS_MAX];
+    Dsql__Pb__StoreLoad load;
     uint8_t digest[16];
 };
 
@@ -54,6 +55,14 @@ struct status gossip__pack(struct node *n, bool full, bool want_answer, struct a
     fill_digest(n, first, p->digest);
     out->digest = pb_binary(bytes_of(p->digest, sizeof(p->digest)));
     out->want_answer = want_answer;
+    if (n->walk.own.heard_ns != 0) {
+        dsql__pb__store_load__init(&p->load);
+        p->load.store = n->walk.own.store.v;
+        p->load.ranges = n->walk.own.ranges;
+        p->load.leases = n->walk.own.leases;
+        p->load.requests_per_s = n->walk.own.requests_per_s;
+        out->load = &p->load;
+    }
     if (!full) {
         return OK;
     }

@@ -84,6 +84,9 @@ bool node__learn(struct node *n, const Dsql__Pb__Gossip *g)
         }
         arena_deinit(&arena);
     }
+    if (g->load != NULL) {
+        loads__hear(n, g->load);
+    }
     wait_queue_wake_all(&n->changed);
     return news;
 }
@@ -324,7 +327,7 @@ static MAYYIELD struct status start(struct node *n)
     }
     TRY(start_local_stores(n));
     TRY(start_sql(n));
-    return node__spawn(n, "server.replicate", replicate__fiber);
+    return node__spawn(n, "server.ranges", ranges__fiber);
 }
 
 static void tell_ready(struct node *n, struct status st)
@@ -440,6 +443,8 @@ void node_destroy(struct node *n)
     store_destroy(n->store);
     rpc_destroy(n->rpc);
     registry_deinit(&n->registry);
+    free(n->loads);
+    free(n->seen_live_ns);
     shard_set_slot(n->shard, SHARD_SLOT_SERVER, NULL);
     free(n);
 }

@@ -40,8 +40,11 @@ struct node_options {
     struct shard *shards[NODE_SHARDS_MAX]; /* All of them; [0] is the primary's. */
     uint64_t max_offset_ns;                /* 0: HLC_MAX_OFFSET_NS_DEFAULT. */
     struct liveness_options liveness;
-    uint32_t voters_wanted; /* Replicas of a range; 0: by the number of nodes. */
-    uint64_t log_bytes_max; /* These five as of a store; 0: its default. */
+    uint32_t voters_wanted;   /* Replicas of a range; 0: by the number of nodes. */
+    uint64_t range_bytes_max; /* A larger range is split; 0: 256 MiB. */
+    uint64_t merge_after_ns;  /* Neighbours stay small for that long before they merge; 0: 5 min. */
+    uint64_t dead_after_ns;   /* Silence after which a node's replicas are replaced; 0: 5 min. */
+    uint64_t log_bytes_max;   /* These five as of a store; 0: its default. */
     uint64_t closed_lag_ns;
     uint64_t side_interval_ns;
     uint32_t election_ticks;

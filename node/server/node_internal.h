@@ -6,10 +6,33 @@
 #include "node/base/log.h"
 #include "node/runtime/fiber.h"
 #include "node/server/node.h"
+#include "regions/topology/topology.h"
 
 #define NODE_GOSSIP_NS    ((uint64_t)1000000000)
 #define NODE_REPLICATE_NS ((uint64_t)250000000)
 #define NODE_CALL_NS      ((uint64_t)5000000000)
+
+#define NODE_RANGE_BYTES_MAX ((uint64_t)256 << 20)
+#define NODE_MERGE_AFTER_NS  ((uint64_t)300000000000)
+#define NODE_DEAD_AFTER_NS   ((uint64_t)300000000000)
+
+/* What a store last said of itself. */
+struct store_load {
+    store_id store;
+    uint32_t ranges;
+    uint32_t leases;
+    uint64_t requests_per_s;
+    uint64_t heard_ns;
+};
+
+/* The walk over the ranges of the store, a few at a time; see ranges.c. */
+struct range_walk {
+    range_id at;
+    bool busy;             /* The last round changed something, or the cluster did. */
+    bool did;              /* This round, so far. */
+    struct store_load sum; /* Of this round, so far. */
+    struct store_load own; /* Of the last round. */
+};
 
 struct node {
     struct node_options o;
@@ -32,6 +55,12 @@ struct node {
     struct shard_timer gossip_timer;
     bool gossip_to_all; /* Something changed: do not wait for chance. */
     uint64_t registry_changed_ns;
+    struct store_load *loads; /* Of other stores; loads_count of them, in no order. */
+    uint32_t loads_count;
+    uint32_t loads_cap;
+    uint64_t *seen_live_ns; /* Per row of the registry: when it was last seen alive. */
+    uint32_t seen_live_cap;
+    struct range_walk walk;
     bool registry_dirty; /* Not on disk yet. */
     /* Identity for shards other than the primary, from its parcel. */
     bool has_identity;
@@ -64,6 +93,22 @@ MAYYIELD NODISCARD struct status join__identity(struct node *n);
 MAYYIELD NODISCARD struct status join__register(struct node *n);
 NOYIELD void join__serve(struct node *n);
 
+/* ---- loads.c ---- */
+NOYIELD void loads__hear(struct node *n, const Dsql__Pb__StoreLoad *pb);
+/* NULL: not heard of for a while. */
+NOYIELD const struct store_load *loads__of(const struct node *n, store_id id);
+/* One replica or lease has just moved from here to there: until the stores say so themselves. */
+NOYIELD void loads__moved(struct node *n, store_id from, store_id to, bool lease);
+
 /* ---- replicate.c ---- */
-/* Fiber: brings every range led here to the replicas that placement wants. */
-MAYYIELD void replicate__fiber(void *node);
+/* The stores of the cluster, in the arena. */
+NOYIELD NODISCARD struct status replicate__topology(struct node *n, struct arena *arena,
+                                                    struct topology *out);
+/* One step of a range led here towards the replicas that placement wants. *did: something was
+ * attempted. */
+MAYYIELD NODISCARD struct status replicate__step(struct node *n, const struct topology *t,
+                                                 const struct store_range_info *info, bool *did);
+
+/* ---- ranges.c ---- */
+/* Fiber: looks after every range led here. */
+MAYYIELD void ranges__fiber(void *node);

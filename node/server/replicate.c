@@ -1,36 +1,72 @@
 /*
- * replicate.c -- the replica queue: every range led here gets the voters that placement wants.
+ * replicate.c -- every range led here gets the voters that placement wants.
  *
- * Twice a second or so it looks at each range whose lease is held here, finishes a change that an
- * earlier leader left half done, asks regions/placement for the next single step, and carries it out.
- * Every step keeps a quorum of live voters; the decision is pure, so that the same picture gives the
- * same step on whoever leads.
+ * For a range it finishes a change that an earlier leader left half done, asks regions/placement for the
+ * next single step, and carries it out: voters where they should be first, then stores that are less full,
+ * then a lease where there is less to do. Every step keeps a quorum of live voters; the decisions are pure, so
+ * that the same picture gives the same step on whoever leads.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "node/server/node_internal.h"
-#include "regions/placement/placement.h"
+#include "regions/placement/balance.h"
 
 #define STEP_NS ((uint64_t)30000000000)
-/* Joining nodes come in bunches: the first placement of a new cluster waits until they stop. */
-#define SETTLE_NS ((uint64_t)1000000000)
 
-static struct status fill_store(struct node *n, const struct node_desc *d, store_id id,
-                                struct arena *arena, struct topology_store *out)
+/* Live now; silent for a while; or silent for so long that its replicas are to be replaced. */
+static enum topology_health health_of(struct node *n, uint32_t row)
 {
+    const uint64_t now = shard_now_ns(n->shard);
+    const uint64_t dead_after = n->o.dead_after_ns == 0 ? NODE_DEAD_AFTER_NS : n->o.dead_after_ns;
+
+    if (node_peer_live(n, n->registry.nodes[row].id)) {
+        n->seen_live_ns[row] = now;
+        return TOPOLOGY_LIVE;
+    }
+    if (n->seen_live_ns[row] == 0) {
+        n->seen_live_ns[row] = now; /* Never seen: the clock starts when we first look. */
+    }
+    return now > n->seen_live_ns[row] + dead_after ? TOPOLOGY_DEAD : TOPOLOGY_SUSPECT;
+}
+
+/* Rows of the registry are only ever added, in order of id: an insertion shifts what is remembered. */
+static struct status grow_seen(struct node *n)
+{
+    uint64_t *grown = NULL;
+
+    if (n->seen_live_cap == n->registry.count) {
+        return OK;
+    }
+    grown = calloc(n->registry.count, sizeof(grown[0]));
+    if (grown == NULL) {
+        return FAIL(STATUS_MEMORY, "out of memory");
+    }
+    free(n->seen_live_ns);
+    n->seen_live_ns = grown;
+    n->seen_live_cap = n->registry.count;
+    return OK;
+}
+
+static struct status fill_store(struct node *n, uint32_t row, store_id id, struct arena *arena,
+                                struct topology_store *out)
+{
+    const struct node_desc *d = &n->registry.nodes[row];
+    const struct store_load *load = loads__of(n, id);
     const char *text = arena_printf(arena, "region=%s%s%s", d->region,
                                     d->zone[0] == '\0' ? "" : ",zone=", d->zone);
 
-    *out = (struct topology_store){
-        .id = id,
-        .node = d->id,
-        .health = node_peer_live(n, d->id) ? TOPOLOGY_LIVE : TOPOLOGY_SUSPECT,
-    };
+    *out = (struct topology_store){.id = id, .node = d->id, .health = health_of(n, row)};
+    if (load != NULL) {
+        out->load_known = true;
+        out->ranges = load->ranges;
+        out->leases = load->leases;
+        out->requests_per_s = load->requests_per_s;
+    }
     return locality_parse(bytes_str(text), arena, &out->locality);
 }
 
-static struct status build_topology(struct node *n, struct arena *arena, struct topology *out)
+struct status replicate__topology(struct node *n, struct arena *arena, struct topology *out)
 {
     struct topology_store *stores = ARENA_ARRAY(arena, struct topology_store, TOPOLOGY_STORES_MAX);
     size_t count = 0;
@@ -38,6 +74,7 @@ static struct status build_topology(struct node *n, struct arena *arena, struct 
     if (stores == NULL) {
         return FAIL(STATUS_MEMORY, "memory limit reached");
     }
+    TRY(grow_seen(n));
     for (uint32_t i = 0; i < n->registry.count; i++) {
         const struct node_desc *d = &n->registry.nodes[i];
 
@@ -48,7 +85,7 @@ static struct status build_topology(struct node *n, struct arena *arena, struct 
                 stores[at] = stores[at - 1];
                 at--;
             }
-            TRY(fill_store(n, d, d->stores[k], arena, &stores[at]));
+            TRY(fill_store(n, i, d->stores[k], arena, &stores[at]));
             count++;
         }
     }
@@ -121,82 +158,73 @@ static MAYYIELD struct status step_aside(struct node *n, const struct range_desc
     return OK;
 }
 
-static MAYYIELD struct status take_step(struct node *n, const struct topology *t,
-                                        const struct range_desc *d, bool *did)
+static MAYYIELD struct status replace(struct node *n, const struct topology *t, range_id range,
+                                      const struct placement_step *step, uint64_t deadline_ns)
+{
+    TRY(add(n, t, range, step->add, deadline_ns));
+    TRY(store_remove_replica(n->store, range, step->remove, deadline_ns));
+    loads__moved(n, step->remove, step->add, false);
+    return OK;
+}
+
+static MAYYIELD struct status carry_out(struct node *n, const struct topology *t,
+                                        const struct range_desc *d,
+                                        const struct placement_voters *existing,
+                                        const struct placement_voters *target, bool *did)
 {
     const uint64_t deadline = env_mono_ns(shard_env(n->shard)) + STEP_NS;
-    const struct placement_options o = {.voters_wanted = n->o.voters_wanted};
-    struct placement_voters existing;
-    struct placement_voters target;
-    struct placement_step step;
+    const struct placement_step step = placement_next_step(t, existing, target, n->ident.store);
 
-    voters_of(d, &existing);
-    placement_choose_voters(t, &existing, &o, &target);
-    TRY(finish_half_done(n, d, &target, deadline, did));
-    if (*did) {
-        return OK;
-    }
-    step = placement_next_step(t, &existing, &target, n->ident.store);
     *did = step.kind != PLACEMENT_STAY;
     switch (step.kind) {
     case PLACEMENT_STAY:
-        return step_aside(n, d, &existing, &target, deadline);
+        return step_aside(n, d, existing, target, deadline);
     case PLACEMENT_ADD:
         return add(n, t, d->id, step.add, deadline);
     case PLACEMENT_REMOVE:
         return store_remove_replica(n->store, d->id, step.remove, deadline);
     case PLACEMENT_REPLACE:
-        TRY(add(n, t, d->id, step.add, deadline));
-        return store_remove_replica(n->store, d->id, step.remove, deadline);
+        return replace(n, t, d->id, &step, deadline);
     }
     return OK;
 }
 
-/* One look at every range; true when something was changed. */
-static MAYYIELD bool look(struct node *n)
+/* All is where it may be: is there something better? */
+static MAYYIELD struct status even_out(struct node *n, const struct topology *t,
+                                       const struct store_range_info *info,
+                                       const struct placement_voters *existing, bool *did)
 {
-    struct arena arena;
-    struct topology t;
-    struct store_range_info info;
-    range_id at = {0};
-    bool changed = false;
+    const uint64_t deadline = env_mono_ns(shard_env(n->shard)) + STEP_NS;
+    const struct placement_step step = placement_rebalance(t, existing, n->ident.store);
+    store_id lease = n->ident.store;
 
-    arena_init(&arena, 0);
-    if (!status_ok(build_topology(n, &arena, &t))) {
-        arena_deinit(&arena);
-        return false;
+    if (step.kind == PLACEMENT_REPLACE) {
+        *did = true;
+        return replace(n, t, info->desc.id, &step, deadline);
     }
-    while (!n->stopping && store_next_range(n->store, at, &arena, &info)) {
-        bool did = false;
-        struct status st = OK;
-
-        at = info.desc.id;
-        if (!info.leaseholder) {
-            continue;
-        }
-        st = take_step(n, &t, &info.desc, &did); /* Yields: the next range is looked up anew. */
-        if (!status_ok(st)) {
-            LOG_WARN("replicate.step_failed", U64("range", info.desc.id.v),
-                     STR("why", status_text(st)));
-        }
-        changed = changed || did;
+    lease =
+        placement_choose_lease(t, existing, n->ident.store, (uint64_t)info->load.requests_per_s);
+    if (lease.v != n->ident.store.v) {
+        *did = true;
+        TRY(store_transfer_lease(n->store, info->desc.id, lease, deadline));
+        loads__moved(n, n->ident.store, lease, true);
     }
-    arena_deinit(&arena);
-    return changed;
+    return OK;
 }
 
-void replicate__fiber(void *node)
+struct status replicate__step(struct node *n, const struct topology *t,
+                              const struct store_range_info *info, bool *did)
 {
-    struct node *n = node;
+    const uint64_t deadline = env_mono_ns(shard_env(n->shard)) + STEP_NS;
+    const struct placement_options o = {.voters_wanted = n->o.voters_wanted};
+    struct placement_voters existing;
+    struct placement_voters target;
 
-    while (!n->stopping && status_ok(fiber_sleep(NODE_REPLICATE_NS))) {
-        if (n->registry.count < 2 || shard_now_ns(n->shard) < n->registry_changed_ns + SETTLE_NS) {
-            continue;
-        }
-        if (look(n) && n->primary) {
-            n->gossip_to_all = true; /* The first range may have moved. */
-            shard_timer_arm_in(n->shard, &n->gossip_timer, 0);
-        }
+    voters_of(&info->desc, &existing);
+    placement_choose_voters(t, &existing, &o, &target);
+    TRY(finish_half_done(n, &info->desc, &target, deadline, did));
+    if (!*did) {
+        TRY(carry_out(n, t, &info->desc, &existing, &target, did));
     }
-    node__fiber_ended(n);
+    return *did ? OK : even_out(n, t, info, &existing, did);
 }

@@ -42,6 +42,7 @@ static void start_lease(struct replica *r, uint64_t term)
 
 void lease__opened(struct replica *r, struct hts ts)
 {
+    r->lease_since_ns = r->lease_open ? r->lease_since_ns : shard_now_ns(r->store->shard);
     r->lease_open = true;
     r->floor = hts_max(r->floor, ts);
 #ifdef DSQL_PLANTS
