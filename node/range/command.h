@@ -32,6 +32,7 @@ enum command_kind {
     COMMAND_ADDRESSED = 11,    /* The index knows the descriptor of this generation. */
     /* Maintenance, see maintain/. */
     COMMAND_GC_THRESHOLD = 20, /* ops; start_ts: reads below fail from now on. */
+    COMMAND_CHECKSUM = 21,     /* Take a digest of all that is replicated, here. */
     COMMAND_KIND_COUNT
 };
 

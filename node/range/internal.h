@@ -40,6 +40,7 @@ enum replica_life {
 
 struct replica;
 struct range_load;
+struct range_checksum;
 struct gc_protections;
 struct store_write;
 struct snapshot_in;
@@ -115,6 +116,7 @@ struct replica {
     struct range_load *load; /* NULL: nothing was served since the lease began. */
     struct hts gc_threshold; /* Reads below fail. Ahead of what is applied, never behind. */
     bool collecting;         /* store_gc() is under way. */
+    struct range_checksum *checksum; /* NULL: never asked for. */
 
     /* Splits and merges; see change/. */
     bool held;                 /* Nothing is served until the change is decided. */
@@ -150,6 +152,7 @@ struct write_item {
     struct replica *born;               /* SPLIT: the right half. Holds a reference. */
     uint64_t truncated_index;           /* The log was cut there; 0: no. */
     uint64_t truncated_term;
+    uint64_t checksum_index; /* A digest is to be taken; 0: no. The write has nothing behind it. */
 };
 
 /* Raft messages that wait for the end of the turn or of a write. */
@@ -179,6 +182,9 @@ struct push_waits {
 /* One engine write of the store: everything that one or more turns produced. */
 struct store_write {
     struct env_job job;
+    struct list link; /* Of store.sealed. */
+    bool wants_snap;  /* An engine snapshot is taken as soon as it is written. */
+    struct engine_snap *snap;
     struct store *store;
     struct engine_batch batch;
     uint64_t seq;
@@ -203,6 +209,8 @@ struct store {
     struct list dirty;
     struct list graves;   /* Removed replicas whose tombstone is not durable yet. */
     struct outbox outbox; /* To send at the end of this turn. */
+    struct list
+        sealed; /* Writes that are complete and wait for the writer, in front of `pending`. */
     struct store_write *pending;
     uint32_t writes_inflight;
     struct liveness *liveness;
@@ -239,6 +247,8 @@ struct store {
 
 /* ---- store.c ---- */
 NOYIELD struct store_write *store__pending(struct store *s);
+/* Nothing more goes into the pending write: what follows is another, behind it. */
+NOYIELD void store__seal(struct store *s);
 NOYIELD void store__mark_dirty(struct replica *r);
 NOYIELD void store__fatal(struct store *s, struct status why);
 NOYIELD struct write_item *store__add_item(struct store_write *w, struct replica *r);
@@ -528,6 +538,12 @@ NOYIELD NODISCARD struct status gc__put_threshold(struct engine_batch *b, range_
 NOYIELD NODISCARD struct status gc__decode_threshold(struct bytes value, struct hts *out);
 NOYIELD NODISCARD struct status gc__load_threshold(struct replica *r, struct arena *arena);
 NOYIELD void gc__destroy(struct store *s);
+
+/* ---- maintain/checksum.c ---- */
+/* The command with this index was written, and `snap` (owned; may be NULL) was taken behind it. */
+NOYIELD void checksum__applied(struct replica *r, uint64_t index, struct engine_snap *snap);
+NOYIELD void checksum__on_ask(void *store, const struct rpc_message *m);
+NOYIELD void checksum__destroy(struct replica *r);
 
 /* ---- maintain/settle.c ---- */
 /* Settles what transactions have left behind in the range. */

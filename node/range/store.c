@@ -243,11 +243,20 @@ struct store_write *store__pending(struct store *s)
         w->seq = ++s->write_seq;
         engine_batch_init(&w->batch);
         w->batch.ops.limit = WRITE_BYTES_MAX;
+        list_init(&w->link);
         list_init(&w->items);
         outbox__init(&w->outbox);
         s->pending = w;
     }
     return w;
+}
+
+void store__seal(struct store *s)
+{
+    if (s->pending != NULL) {
+        list_push_back(&s->sealed, &s->pending->link);
+        s->pending = NULL;
+    }
 }
 
 struct write_item *store__add_item(struct store_write *w, struct replica *r)
@@ -277,6 +286,7 @@ static void item_free(struct write_item *item)
 
 static void write_free(struct store_write *w)
 {
+    engine_snap_release(w->store->engine, w->snap);
     engine_batch_deinit(&w->batch);
     outbox__clear(&w->outbox);
     free(w);
@@ -289,6 +299,10 @@ static void write_work(struct env_job *job)
     /* An empty one only keeps its place behind the writes before it. */
     w->st =
         w->batch.count == 0 && !w->sync ? OK : engine_write(w->store->engine, &w->batch, w->sync);
+    if (w->wants_snap && status_ok(w->st) &&
+        !status_ok(engine_snap_acquire(w->store->engine, &w->snap))) {
+        w->snap = NULL; /* The digest is missing then. */
+    }
 }
 
 static void write_done(struct env_job *job)
@@ -309,6 +323,10 @@ static void write_done(struct env_job *job)
                 liveness_durable(s->liveness, item->liveness_version);
             } else {
                 replica__write_done(s, item);
+            }
+            if (item->checksum_index != 0) {
+                checksum__applied(item->replica, item->checksum_index, w->snap);
+                w->snap = NULL;
             }
         }
         item_free(item);
@@ -342,14 +360,26 @@ static bool write_has_work(const struct store_write *w)
     return w->batch.count > 0 || !list_empty(&w->items) || w->outbox.count > 0;
 }
 
-static void submit_pending(struct store *s)
+/* The next write; taken out. NULL: none, or the writer is busy. */
+static struct store_write *take_write(struct store *s)
 {
     struct store_write *w = s->pending;
 
-    if (w == NULL || !write_has_work(w) || s->writes_inflight >= RANGE_WRITES_INFLIGHT_MAX) {
-        return;
+    if (s->writes_inflight >= RANGE_WRITES_INFLIGHT_MAX) {
+        return NULL;
+    }
+    if (!list_empty(&s->sealed)) {
+        return LIST_ENTRY(list_pop_front(&s->sealed), struct store_write, link);
+    }
+    if (w == NULL || !write_has_work(w)) {
+        return NULL;
     }
     s->pending = NULL;
+    return w;
+}
+
+static void submit(struct store *s, struct store_write *w)
+{
     s->writes_inflight++;
     if (w->batch.count == 0 && !w->sync && s->writes_inflight == 1) {
         w->st = OK;
@@ -367,6 +397,22 @@ static void submit_pending(struct store *s)
     w->job.work = write_work;
     w->job.done = write_done;
     env_submit(shard_env(s->shard), ENV_LANE_WRITER, &w->job);
+}
+
+static void submit_pending(struct store *s)
+{
+    bool more = true;
+
+    while (more) {
+        struct store_write *w = NULL;
+
+        more = !list_empty(&s->sealed);
+        w = take_write(s);
+        if (w == NULL) {
+            return;
+        }
+        submit(s, w);
+    }
 }
 
 /* ---- liveness ----------------------------------------------------------------------------------- */
@@ -789,6 +835,7 @@ static void set_handlers(struct store *s, struct store *ctx)
     rpc_set_handler(rpc, RPC_TYPE_RAFT, ctx == NULL ? NULL : outbox__on_raft, ctx);
     rpc_set_handler(rpc, RPC_TYPE_SNAPSHOT, ctx == NULL ? NULL : snapshot__on_chunk, ctx);
     rpc_set_handler(rpc, RPC_TYPE_RANGE, ctx == NULL ? NULL : change__on_ask, ctx);
+    rpc_set_handler(rpc, RPC_TYPE_CHECKSUM, ctx == NULL ? NULL : checksum__on_ask, ctx);
     rpc_set_handler(rpc, RPC_TYPE_BATCH, ctx == NULL ? NULL : range__on_batch, ctx);
     rpc_set_handler(rpc, RPC_TYPE_CLOSED, ctx == NULL ? NULL : side__on_message, ctx);
     shard_set_slot(s->shard, SHARD_SLOT_STORE, ctx);
@@ -815,6 +862,7 @@ struct status store_create(const struct store_options *o, struct arena *msg_aren
     list_init(&s->dirty);
     list_init(&s->graves);
     list_init(&s->incoming);
+    list_init(&s->sealed);
     wait_queue_init(&s->snapshot_turn);
     outbox__init(&s->outbox);
     arena_init(&s->scratch, 0);
@@ -870,18 +918,18 @@ void store_stop(struct store *s)
 
 static void drop_pending(struct store *s)
 {
-    struct list *it = NULL;
+    struct list *sealed = NULL;
 
-    if (s->pending == NULL) {
-        return;
-    }
-    while ((it = list_pop_front(&s->pending->items)) != NULL) {
-        struct write_item *item = LIST_ENTRY(it, struct write_item, link);
+    store__seal(s);
+    while ((sealed = list_pop_front(&s->sealed)) != NULL) {
+        struct store_write *w = LIST_ENTRY(sealed, struct store_write, link);
+        struct list *it = NULL;
 
-        item_free(item);
+        while ((it = list_pop_front(&w->items)) != NULL) {
+            item_free(LIST_ENTRY(it, struct write_item, link));
+        }
+        write_free(w);
     }
-    write_free(s->pending);
-    s->pending = NULL;
 }
 
 void store_destroy(struct store *s)

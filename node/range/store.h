@@ -249,9 +249,27 @@ struct store_stats {
     uint64_t proposals_open;
     uint64_t snapshots_sent;
     uint64_t snapshots_installed;
+    uint64_t consistency_checks;
+    uint64_t inconsistencies; /* Of them. Each is an error that somebody must look at. */
     uint64_t bytes_live;
 };
 NOYIELD void store_get_stats(struct store *s, struct store_stats *out);
+
+struct store_consistency {
+    uint64_t index;    /* As of which the replicas were compared. */
+    uint64_t digest;   /* Of the majority; 0: there is none. */
+    uint32_t compared; /* Replicas. */
+    uint32_t missing;  /* Those that gave no digest. */
+    uint32_t
+        differing; /* Not 0: an error was logged, and stores with what the majority does not have stop. */
+};
+
+/* Compares all replicas of a range that is led here. Errors: STATUS_NOT_LEADER, STATUS_RANGE_NOT_FOUND,
+ * STATUS_OVERLOADED (one is under way), STATUS_WOULD_BLOCK (a change of the range is), STATUS_AMBIGUOUS,
+ * STATUS_CANCELLED. */
+MAYYIELD NODISCARD struct status store_check_consistency(struct store *s, range_id range,
+                                                         uint64_t deadline_ns,
+                                                         struct store_consistency *out);
 
 /* Digest of the replicated state of a range and the index it belongs to, for comparing replicas.
  * Errors: STATUS_RANGE_NOT_FOUND. */

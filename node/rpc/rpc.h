@@ -55,6 +55,7 @@ enum rpc_type {
     RPC_TYPE_GOSSIP = 13,   /* Node descriptors and the first range's descriptor. */
     RPC_TYPE_CLOSED = 14,   /* Closed timestamps of idle ranges. */
     RPC_TYPE_RANGE = 15,    /* Call: one store asks another about a range. */
+    RPC_TYPE_CHECKSUM = 16, /* Call: the digest of a replica. */
     RPC_TYPE_BATCH = 20,    /* Call: key-value batch for one range. */
     RPC_TYPE_ADMIN = 21,    /* Call: administration of a range or node. */
     RPC_TYPE_JOIN = 30,     /* Call: a new node asks for ids. */

@@ -142,6 +142,7 @@ static NOYIELD enum rpc_class reply_class(enum rpc_type type)
     case RPC_TYPE_RAFT:
     case RPC_TYPE_BATCH:
     case RPC_TYPE_ADMIN:
+    case RPC_TYPE_CHECKSUM:
         return RPC_CLASS_NORMAL;
     case RPC_TYPE_NONE:
     case RPC_TYPE_HELLO:

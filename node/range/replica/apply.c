@@ -122,6 +122,10 @@ static struct status apply_command(struct replica *r, const struct raft_entry *e
         /* Before the write can be seen: see maintain/gc.c. */
         r->gc_threshold = hts_max(r->gc_threshold, c.start_ts);
         break;
+    case COMMAND_CHECKSUM:
+        *last = true;
+        item->checksum_index = e->index;
+        break;
     case COMMAND_CONF:
     case COMMAND_CANCEL_MERGE:
     case COMMAND_WRITE:
@@ -207,6 +211,10 @@ static struct status submit_page(struct replica *r, struct raft_entry *entries, 
     item->applied = true;
     item->state = r->submitted;
     note_proposals(r, entries, count);
+    if (item->checksum_index != 0) {
+        w->wants_snap = true;
+        store__seal(r->store); /* Nothing later may be in what the digest is taken of. */
+    }
     *done = count;
     return OK;
 }

@@ -517,6 +517,7 @@ void replica__destroy(struct replica *r)
     closed__forget(r);
     snapshot__drop(r);
     install__destroy(r);
+    checksum__destroy(r);
     list_remove(&r->awake_link);
     list_remove(&r->ask_link);
     list_remove(&r->grave_link);
