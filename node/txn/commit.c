@@ -255,7 +255,7 @@ static struct status record_args(const struct commit *c, enum range_txn_status s
                                    .status = status,
                                    .ts = c->ts,
                                    .min_ts = t->ref.min_ts};
-    TRY(settle__spans(keys, t->index_count, t->arena, &spans, &out->spans_count));
+    TRY(txn__settle_spans(keys, t->index_count, t->arena, &spans, &out->spans_count));
     out->spans = spans;
     return OK;
 }
@@ -346,14 +346,14 @@ MAYYIELD static struct status stage_and_commit(struct commit *c)
 /* Leaves the rest to others. Unknown: with outcome PENDING. */
 MAYYIELD static void leave_to_settle(struct commit *c, enum range_txn_status outcome)
 {
-    struct settle *s = settle__create(c->t, true);
+    struct settle *s = txn__settle_create(c->t, true);
 
     if (s != NULL) {
         s->outcome = outcome;
         s->ts = c->ts;
         s->record = true;
         s->decided = c->decided;
-        service__settle(c->t->service, s);
+        txn__service_settle(c->t->service, s);
     }
 }
 
@@ -364,7 +364,7 @@ MAYYIELD static struct status commit_by_record(struct commit *c)
     bool committed = false;
 
     TRY(st);
-    service__enter(t);
+    txn__service_enter(t);
     st = stage_and_commit(c);
     if (st.code == STATUS_AMBIGUOUS) {
         st = txn__recover(&t->ref, t->o.deadline_ns, t->arena, &committed, &c->ts);
@@ -408,7 +408,7 @@ static bool holds_elsewhere(const struct txn *t, bool committed)
 /* Locks and perhaps a record that decides nothing: whatever became of the transaction. */
 static struct settle *let_go(const struct txn *t)
 {
-    struct settle *s = t->held_count == 0 ? NULL : settle__create(t, false);
+    struct settle *s = t->held_count == 0 ? NULL : txn__settle_create(t, false);
 
     if (s != NULL) {
         s->outcome = RANGE_TXN_ABORTED;
@@ -434,7 +434,7 @@ MAYYIELD static struct status commit_writes(struct txn *t)
     }
     s = holds_elsewhere(t, status_ok(st)) ? let_go(t) : NULL;
     if (s != NULL) {
-        service__settle(t->service, s);
+        txn__service_settle(t->service, s);
     }
     return st;
 }
@@ -451,10 +451,10 @@ struct status txn_commit(struct txn *t)
         struct settle *s = let_go(t);
 
         if (s != NULL) {
-            service__settle(t->service, s);
+            txn__service_settle(t->service, s);
         }
     }
-    service__leave(t);
+    txn__service_leave(t);
     if (status_ok(st) && !hts_is_zero(t->commit_ts)) {
         /* The client shall not see others miss what it knows to be committed. */
         status_ignore(txn__wait_clock(t->kv, t->commit_ts));
@@ -467,8 +467,8 @@ void txn_rollback(struct txn *t)
     struct settle *s = t->ended ? NULL : let_go(t);
 
     t->ended = true;
-    service__leave(t);
+    txn__service_leave(t);
     if (s != NULL) {
-        service__settle_later(t->service, s);
+        txn__service_settle_later(t->service, s);
     }
 }

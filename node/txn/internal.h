@@ -144,20 +144,20 @@ struct settle {
     struct span spans[]; /* Of intents and locks, then their bytes. */
 };
 /* NULL without memory. Writes come first if `writes`; then all that is held. */
-NOYIELD struct settle *settle__create(const struct txn *t, bool writes);
-NOYIELD void settle__destroy(struct settle *s);
-MAYYIELD void settle__run(struct settle *s);
+NOYIELD struct settle *txn__settle_create(const struct txn *t, bool writes);
+NOYIELD void txn__settle_destroy(struct settle *s);
+MAYYIELD void txn__settle_run(struct settle *s);
 /* All that was written, as a record lists it for whoever cleans up: at most SETTLE_SPANS_MAX spans. */
 #define SETTLE_SPANS_MAX 64u
-NOYIELD NODISCARD struct status settle__spans(const struct span *spans, uint32_t count,
-                                              struct arena *arena, struct key_span **out,
-                                              uint32_t *count_out);
+NOYIELD NODISCARD struct status txn__settle_spans(const struct span *spans, uint32_t count,
+                                                  struct arena *arena, struct key_span **out,
+                                                  uint32_t *count_out);
 
 /* ---- service.c ---- */
 /* It holds locks or intents from now on: heartbeats begin after TXN_HEARTBEAT_NS. May be called again. */
-NOYIELD void service__enter(struct txn *t);
-NOYIELD void service__leave(struct txn *t);
+NOYIELD void txn__service_enter(struct txn *t);
+NOYIELD void txn__service_leave(struct txn *t);
 /* Runs it behind the caller's back; takes it. Without a service, at once. */
-MAYYIELD void service__settle(struct txn_service *service, struct settle *s);
+MAYYIELD void txn__service_settle(struct txn_service *service, struct settle *s);
 /* The same for who may not yield: without a service nothing is done. */
-NOYIELD void service__settle_later(struct txn_service *service, struct settle *s);
+NOYIELD void txn__service_settle_later(struct txn_service *service, struct settle *s);

@@ -150,7 +150,7 @@ static struct status prepare_lock(struct txn *t, const struct txn_lock *lock, st
         return FAIL(STATUS_INVALID, "cannot lock rows in a read-only transaction");
     }
     TRY(txn__identify(t, key));
-    service__enter(t);
+    txn__service_enter(t);
     return OK;
 }
 

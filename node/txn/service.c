@@ -141,10 +141,10 @@ static void arm(struct txn_service *s)
 
 static void leave_cb(void *arg)
 {
-    service__leave(arg);
+    txn__service_leave(arg);
 }
 
-void service__enter(struct txn *t)
+void txn__service_enter(struct txn *t)
 {
     if (t->service == NULL || t->service->stopping || !list_empty(&t->link) ||
         !status_ok(arena_defer(t->arena, leave_cb, t))) {
@@ -155,7 +155,7 @@ void service__enter(struct txn *t)
     arm(t->service);
 }
 
-void service__leave(struct txn *t)
+void txn__service_leave(struct txn *t)
 {
     list_remove(&t->link);
 }
@@ -165,7 +165,7 @@ void service__leave(struct txn *t)
 static void forget(struct txn_service *s, struct settle *job)
 {
     s->bytes -= job->bytes;
-    settle__destroy(job);
+    txn__settle_destroy(job);
 }
 
 MAYYIELD static void settle_fiber(void *arg)
@@ -174,7 +174,7 @@ MAYYIELD static void settle_fiber(void *arg)
     struct txn_service *s = job->service;
 
     job->fiber = fiber_current();
-    settle__run(job);
+    txn__settle_run(job);
     list_remove(&job->link);
     s->running_count--;
     forget(s, job);
@@ -198,11 +198,11 @@ static void start_jobs(struct txn_service *s)
     }
 }
 
-void service__settle_later(struct txn_service *s, struct settle *job)
+void txn__service_settle_later(struct txn_service *s, struct settle *job)
 {
     if (s == NULL || s->stopping || s->queued >= SETTLE_QUEUE_MAX ||
         job->bytes > SETTLE_BYTES_MAX - s->bytes) {
-        settle__destroy(job);
+        txn__settle_destroy(job);
         return;
     }
     job->service = s;
@@ -212,14 +212,14 @@ void service__settle_later(struct txn_service *s, struct settle *job)
     start_jobs(s);
 }
 
-void service__settle(struct txn_service *s, struct settle *job)
+void txn__service_settle(struct txn_service *s, struct settle *job)
 {
     if (s != NULL) {
-        service__settle_later(s, job);
+        txn__service_settle_later(s, job);
         return;
     }
-    settle__run(job);
-    settle__destroy(job);
+    txn__settle_run(job);
+    txn__settle_destroy(job);
 }
 
 /* ---- life --------------------------------------------------------------------------------------- */

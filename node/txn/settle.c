@@ -44,7 +44,7 @@ static size_t bytes_needed(const struct txn *t, bool writes, uint32_t *count)
     return bytes;
 }
 
-struct settle *settle__create(const struct txn *t, bool writes)
+struct settle *txn__settle_create(const struct txn *t, bool writes)
 {
     uint32_t count = 0;
     const size_t bytes = bytes_needed(t, writes, &count);
@@ -69,7 +69,7 @@ struct settle *settle__create(const struct txn *t, bool writes)
     return s;
 }
 
-void settle__destroy(struct settle *s)
+void txn__settle_destroy(struct settle *s)
 {
     free(s);
 }
@@ -82,8 +82,8 @@ static int span_order(const void *a, const void *b)
     return bytes_cmp(x->start, y->start);
 }
 
-struct status settle__spans(const struct span *spans, uint32_t count, struct arena *arena,
-                            struct key_span **out, uint32_t *count_out)
+struct status txn__settle_spans(const struct span *spans, uint32_t count, struct arena *arena,
+                                struct key_span **out, uint32_t *count_out)
 {
     const uint32_t each = (count + SETTLE_SPANS_MAX - 1) / SETTLE_SPANS_MAX;
     struct span *sorted = ARENA_ARRAY(arena, struct span, (size_t)count + 1);
@@ -121,7 +121,7 @@ MAYYIELD static struct status end_record(struct settle *s, enum range_txn_status
     struct range_txn_info info;
 
     if (!settled) {
-        TRY(settle__spans(s->spans, s->count, arena, &spans, &args.spans_count));
+        TRY(txn__settle_spans(s->spans, s->count, arena, &spans, &args.spans_count));
         args.spans = spans;
     }
     TRY(txn__ask_record(&s->ref, RANGE_OP_END_TXN, &args, DEADLINE_NONE, arena, &info));
@@ -186,7 +186,7 @@ MAYYIELD static struct status run(struct settle *s, struct arena *arena)
     return s->outcome == RANGE_TXN_COMMITTED ? end_record(s, RANGE_TXN_COMMITTED, true, arena) : OK;
 }
 
-void settle__run(struct settle *s)
+void txn__settle_run(struct settle *s)
 {
     struct arena arena;
 
