@@ -2,7 +2,8 @@
  * commit.c -- how a transaction ends.
  *
  *   nothing written             there is nothing to decide; locks are let go
- *   one range holds everything  one batch: what was read is unchanged, write: one command (1PC)
+ *   one range holds everything  one batch: what was read is unchanged, write: one command (1PC). Without an
+ *                               answer the next leaseholder is asked
  *   several ranges              intents and a STAGING record leave together. It is committed when the record
  *                               stands at ts and every intent at or below ts: all answers said so
  *
@@ -172,6 +173,33 @@ static struct status name_conflict(struct commit *c, struct status st,
     return st;
 }
 
+/* The leaseholder did not answer. Whoever leads now has applied all that was committed, and remembers it: what
+ * it does not know did not come about, and will not any more. */
+MAYYIELD static struct status ask_commit(struct txn *t, struct hts sent, struct status ambiguous)
+{
+    const struct range_txn_args args = {.txn = t->ref.id, .anchor = t->ref.anchor, .min_ts = sent};
+    const struct range_request q = {
+        .op = RANGE_OP_QUERY_COMMIT, .key = t->writes[t->index[0]].key, .args = &args};
+    struct range_batch b = {.requests = &q, .count = 1};
+    struct range_result result;
+
+    if (!status_ok(kv_send(t->kv, &b, t->o.deadline_ns, t->arena, &result)) ||
+        result.responses[0].txn == NULL) {
+        return ambiguous;
+    }
+    switch (result.responses[0].txn->status) {
+    case RANGE_TXN_COMMITTED:
+        t->commit_ts = result.responses[0].txn->ts;
+        return OK;
+    case RANGE_TXN_ABORTED:
+        return FAIL(STATUS_TXN_RETRY, "an answer to the commit was lost; nothing was committed");
+    case RANGE_TXN_PENDING:
+    case RANGE_TXN_STAGING:
+        break;
+    }
+    return ambiguous;
+}
+
 /* What was read first: a row that is in the way of an insert does not matter when the transaction has to
  * run again anyway. STATUS_RANGE_MISMATCH: it takes more than one range. */
 MAYYIELD static struct status commit_at_once(struct commit *c)
@@ -183,9 +211,10 @@ MAYYIELD static struct status commit_at_once(struct commit *c)
     struct range_result result;
     struct status st = OK;
 
-    if (t->held_count > 0) {
-        b.txn = txn__batch_txn(t);
-    }
+    txn__identify_by_write(t);
+    b.txn = txn__batch_txn(t);
+    b.txn.global_limit = HTS_ZERO;
+    b.txn.write_ts = kv_now(t->kv);
     add_validation(c);
     add_writes(c);
     b.requests = c->requests;
@@ -194,7 +223,8 @@ MAYYIELD static struct status commit_at_once(struct commit *c)
     if (status_ok(st)) {
         t->commit_ts = result.commit_ts;
     }
-    return name_conflict(c, st, &result);
+    return st.code == STATUS_AMBIGUOUS ? ask_commit(t, b.txn.write_ts, st)
+                                       : name_conflict(c, st, &result);
 }
 
 /* ---- several ranges ----------------------------------------------------------------------------- */
@@ -357,21 +387,51 @@ MAYYIELD static void leave_to_settle(struct commit *c, enum range_txn_status out
     }
 }
 
+/* Some part was refused: nothing is committed. But a late duplicate of that part might be granted what was
+ * refused; before the client hears of the failure the record must say that it is one. */
+MAYYIELD static struct status abort_record(struct commit *c, struct status why)
+{
+    struct txn *t = c->t;
+    struct range_txn_args args = {.status = RANGE_TXN_ABORTED};
+    struct range_txn_info info;
+    const struct status st =
+        txn__ask_record(&t->ref, RANGE_OP_END_TXN, &args, t->o.deadline_ns, t->arena, &info);
+
+    if (!status_ok(st)) {
+        return FAIL(STATUS_AMBIGUOUS, "a commit failed, and its record cannot be reached");
+    }
+    if (info.status == RANGE_TXN_COMMITTED) { /* It was. Somebody else has seen it already. */
+        c->ts = info.ts;
+        c->decided = true;
+        return OK;
+    }
+    return why;
+}
+
+MAYYIELD static struct status find_out(struct commit *c)
+{
+    struct txn *t = c->t;
+    bool committed = false;
+
+    TRY(txn__recover(&t->ref, t->o.deadline_ns, t->arena, &committed, &c->ts));
+    c->decided = committed;
+    return committed
+               ? OK
+               : FAIL(STATUS_TXN_RETRY, "an answer to the commit was lost; nothing was committed");
+}
+
 MAYYIELD static struct status commit_by_record(struct commit *c)
 {
     struct txn *t = c->t;
-    struct status st = txn__identify(t, t->writes[t->index[0]].key);
-    bool committed = false;
+    struct status st = OK;
 
-    TRY(st);
+    txn__identify_by_write(t);
     txn__service_enter(t);
     st = stage_and_commit(c);
     if (st.code == STATUS_AMBIGUOUS) {
-        st = txn__recover(&t->ref, t->o.deadline_ns, t->arena, &committed, &c->ts);
-        c->decided = committed;
-        if (status_ok(st) && !committed) {
-            st = FAIL(STATUS_TXN_RETRY, "an answer to the commit was lost; nothing was committed");
-        }
+        st = find_out(c);
+    } else if (!status_ok(st) && c->wrote) {
+        st = abort_record(c, st);
     }
     if (status_ok(st)) {
         t->commit_ts = c->ts;

@@ -113,8 +113,10 @@ MAYYIELD NODISCARD struct status txn__refresh(struct txn *t, struct hts to);
 MAYYIELD NODISCARD struct status txn__wait_clock(struct kv *kv, struct hts ts);
 
 /* ---- txn.c ---- */
-/* Gives it an id and, if it has none, an anchor. */
+/* Gives it an id and, if it has none, an anchor, which is copied. */
 NOYIELD NODISCARD struct status txn__identify(struct txn *t, struct bytes anchor);
+/* The same with the key of its first write. */
+NOYIELD void txn__identify_by_write(struct txn *t);
 NOYIELD struct range_batch_txn txn__batch_txn(const struct txn *t);
 
 /* ---- record.c ---- */

@@ -1,8 +1,8 @@
 /*
  * txn.c -- how a transaction begins, who it is, and where its statements begin.
  *
- * Most transactions never need to be anybody: they read, and commit in one batch to one range. Only who locks
- * or leaves intents gets an id and an anchor, the key at whose range the record would lie.
+ * Who only reads needs to be nobody. Who locks or commits gets an id and an anchor, the key at whose range the
+ * record would lie; one batch to one range needs them only for the question what became of it.
  */
 #include "node/base/invariant.h"
 #include "node/runtime/shard.h"
@@ -79,7 +79,7 @@ void txn_statement(struct txn *t)
     }
 }
 
-struct status txn__identify(struct txn *t, struct bytes anchor)
+static void choose_id(struct txn *t)
 {
     struct env *env = shard_env(kv_shard(t->kv));
 
@@ -87,7 +87,20 @@ struct status txn__identify(struct txn *t, struct bytes anchor)
         env_random(env, t->ref.id.b, sizeof(t->ref.id.b));
         t->ref.priority = (uint32_t)env_random_u64(env);
     }
+}
+
+struct status txn__identify(struct txn *t, struct bytes anchor)
+{
+    choose_id(t);
     return t->ref.anchor.len > 0 ? OK : bytes_dup(t->arena, anchor, &t->ref.anchor);
+}
+
+void txn__identify_by_write(struct txn *t)
+{
+    choose_id(t);
+    if (t->ref.anchor.len == 0) {
+        t->ref.anchor = t->writes[t->index[0]].key;
+    }
 }
 
 struct range_batch_txn txn__batch_txn(const struct txn *t)
