@@ -79,6 +79,7 @@ struct range_txn_args {
     struct hts ts;     /* Commit, staged, resolved timestamp; PUSH TIMESTAMP: above it. */
     struct hts min_ts; /* PUSH: of the pushee, as its lock says. */
     /* PUSH */
+    struct hts seen_ts; /* Of the pushee: a sign of life where its lock is. */
     enum range_push push;
     bool force;         /* Abort whatever its priority: it is part of a cycle. */
     struct uuid pusher; /* Zero: not a transaction. */

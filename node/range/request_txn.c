@@ -223,6 +223,7 @@ struct status request__args_to_pb(const struct range_txn_args *a, struct arena *
     pb->status = (uint32_t)a->status;
     TRY(request__hts_to_pb(a->ts, arena, &pb->ts));
     TRY(request__hts_to_pb(a->min_ts, arena, &pb->min_ts));
+    TRY(request__hts_to_pb(a->seen_ts, arena, &pb->seen_ts));
     pb->push = (uint32_t)a->push;
     pb->force = a->force;
     pb->pusher = uuid_to_pb(&a->pusher);
@@ -251,6 +252,7 @@ struct status request__args_from_pb(const Dsql__Pb__TxnArgs *pb, struct arena *a
         .status = (enum range_txn_status)pb->status,
         .ts = request__hts_from_pb(pb->ts),
         .min_ts = request__hts_from_pb(pb->min_ts),
+        .seen_ts = request__hts_from_pb(pb->seen_ts),
         .push = (enum range_push)pb->push,
         .force = pb->force,
         .pusher_anchor = pb_bytes(pb->pusher_anchor),

@@ -54,7 +54,8 @@ struct lock_holder {
     struct lock_entry *entry;
     struct lock_owner owner; /* Anchor: behind this struct. */
     enum mvcc_strength strength;
-    struct hts ts;
+    struct hts ts; /* INTENT. */
+    struct hts since;
     uint8_t anchor[];
 };
 
@@ -337,8 +338,11 @@ static bool is_blocked(const struct lock_entry *e, const struct asker *a)
 
 static struct lock_blocker blocker_holder(const struct lock_holder *h)
 {
-    return (struct lock_blocker){
-        .key = h->entry->key, .owner = h->owner, .strength = h->strength, .ts = h->ts};
+    return (struct lock_blocker){.key = h->entry->key,
+                                 .owner = h->owner,
+                                 .strength = h->strength,
+                                 .ts = h->ts,
+                                 .since = h->since};
 }
 
 static struct lock_blocker blocker_waiter(const struct lock_waiter *v)
@@ -593,6 +597,9 @@ static bool hold(struct lock_table *t, const struct lock_owner *who, enum mvcc_s
     }
     h = h == NULL ? holder_create(t, e, who) : h;
     if (h != NULL) {
+        if (strength != MVCC_INTENT || h->strength != MVCC_INTENT) {
+            h->since = hts_max(h->since, ts); /* An intent that others push shows no life. */
+        }
         if (strength == MVCC_INTENT) {
             t->intents += h->strength == MVCC_INTENT ? 0 : 1;
             h->ts = hts_max(h->ts, ts); /* Of locks it stays zero. */
@@ -618,10 +625,10 @@ struct status lock_table_discovered(struct lock_table *t, const struct mvcc_lock
 }
 
 void lock_table_acquire(struct lock_table *t, const struct lock_owner *who,
-                        enum mvcc_strength strength, struct bytes key, struct hts ts)
+                        enum mvcc_strength strength, struct bytes key, struct hts now)
 {
     if (!uuid_is_zero(who->txn) && strength != MVCC_NONE) {
-        (void)hold(t, who, strength, key, ts); /* Without room it is not taken: see the head. */
+        (void)hold(t, who, strength, key, now); /* Without room it is not taken: see the head. */
     }
 }
 

@@ -59,7 +59,8 @@ struct lock_blocker {
     struct bytes key;
     struct lock_owner owner;
     enum mvcc_strength strength;
-    struct hts ts; /* INTENT. */
+    struct hts ts;    /* INTENT. */
+    struct hts since; /* A holder's sign of life: it took the lock, or laid the intent, then. */
     bool is_waiter;
 };
 
@@ -107,9 +108,10 @@ NOYIELD void lock_table_leave(struct lock_waiter *w);
 /* An intent (or other replicated lock) met in storage. */
 NOYIELD NODISCARD struct status lock_table_discovered(struct lock_table *t,
                                                       const struct mvcc_lock *lock);
-/* Takes a lock in memory; conflicts were excluded, without a yield in between. Full: nothing is taken. */
+/* Takes a lock in memory, at `now`; conflicts were excluded, without a yield in between. Full: nothing is
+ * taken. */
 NOYIELD void lock_table_acquire(struct lock_table *t, const struct lock_owner *who,
-                                enum mvcc_strength strength, struct bytes key, struct hts ts);
+                                enum mvcc_strength strength, struct bytes key, struct hts now);
 /* The transaction is finished, or its intents have moved up to ts (zero: finished): in [key, end), end
  * empty: one key. */
 NOYIELD void lock_table_update(struct lock_table *t, struct uuid txn, struct bytes key,

@@ -144,6 +144,7 @@ static struct range_txn_args push_args(const struct replica *r, const struct ran
     return (struct range_txn_args){
         .txn = blocker->owner.txn,
         .min_ts = blocker->owner.min_ts,
+        .seen_ts = blocker->since,
         .push = want == MVCC_NONE ? RANGE_PUSH_TIMESTAMP : RANGE_PUSH_ABORT,
         .ts = want == MVCC_NONE ? reads_up_to(r, b) : HTS_ZERO,
         .pusher = b->txn.id,

@@ -498,10 +498,10 @@ static void take_locks(struct serve *s)
         struct bytes value;
 
         if (q->op == RANGE_OP_GET && a->found) {
-            lock_table_acquire(s->r->locks, &s->who, q->lock, q->key, s->read_ts);
+            lock_table_acquire(s->r->locks, &s->who, q->lock, q->key, clock_now(s->r));
         }
         while (q->op == RANGE_OP_SCAN && next_row(&rows, &left, &key, &value)) {
-            lock_table_acquire(s->r->locks, &s->who, q->lock, key, s->read_ts);
+            lock_table_acquire(s->r->locks, &s->who, q->lock, key, clock_now(s->r));
         }
     }
 }

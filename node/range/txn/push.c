@@ -313,7 +313,8 @@ MAYYIELD static struct status detect(struct push_wait *p)
 
 static bool has_expired(const struct push_wait *p)
 {
-    const struct hts alive = hts_max(p->info.last_heartbeat, p->info.min_ts);
+    const struct hts record = hts_max(p->info.last_heartbeat, p->info.min_ts);
+    const struct hts alive = hts_max(record, p->args->seen_ts);
 
     return hts_less(hts_add_ns(alive, TXN_EXPIRY_NS), clock_of(p->replica));
 }

@@ -17,6 +17,7 @@ static struct range_txn_args full_args(void)
                                    .status = RANGE_TXN_STAGING,
                                    .ts = {10, 1},
                                    .min_ts = {9, 2},
+                                   .seen_ts = {9, 3},
                                    .push = RANGE_PUSH_ABORT,
                                    .force = true,
                                    .pusher = ID_B,
@@ -36,6 +37,7 @@ static void expect_args(const struct range_txn_args *a, const struct range_txn_a
     EXPECT_EQ(a->status, b->status);
     EXPECT_HTS_EQ(a->ts, b->ts);
     EXPECT_HTS_EQ(a->min_ts, b->min_ts);
+    EXPECT_HTS_EQ(a->seen_ts, b->seen_ts);
     EXPECT_EQ(a->push, b->push);
     EXPECT_EQ(a->force, b->force);
     EXPECT_TRUE(uuid_eq(a->pusher, b->pusher));

@@ -24,6 +24,7 @@ struct act {
     struct bytes key;
     struct range_batch batch;
     struct status st;
+    struct hts intents_at; /* Zero: when it began. */
     bool found;
     struct range_txn_info info;
     uint64_t took_ms;
@@ -79,6 +80,7 @@ static void do_lock(struct act *a)
 
 static void do_write(struct act *a)
 {
+    a->t.write_ts = a->intents_at;
     a->st = rig_write(&a->t, a->key);
 }
 
@@ -259,6 +261,40 @@ TEST(wait, what_the_dead_have_locked_is_freed)
     EXPECT_OK(writer.st);
     EXPECT_TRUE(locker.took_ms > 4900 && locker.took_ms < 5500);
     EXPECT_TRUE(writer.took_ms > 4900 && writer.took_ms < 5500);
+    cluster_stop(&c);
+}
+
+/* Heartbeats begin a second after the first lock: until then the lock itself is the sign of life. */
+TEST(wait, who_locks_late_in_its_life_is_not_taken_for_dead)
+{
+    struct cluster c;
+    struct act holder;
+    struct act writer;
+    struct act other;
+
+    start(&c);
+    holder = act_of(&c, 1, KEY_A);
+    writer = act_of(&c, 2, KEY_B);
+    cluster_run_ms(&c, 20000);
+    run(&holder, do_lock);
+    EXPECT_OK(holder.st);
+    other = act_of(&c, 0, KEY_A);
+    launch(&other, do_put);
+    cluster_run_ms(&c, 900);
+    EXPECT_FALSE(other.done);
+    run(&holder, do_abort);
+    finish(&other);
+    EXPECT_OK(other.st);
+    writer.t.min_ts = holder.t.min_ts;
+    writer.intents_at = rig_now(&c.nodes[0]);
+    run(&writer, do_write);
+    other.key = KEY_B;
+    launch(&other, do_put);
+    cluster_run_ms(&c, 900);
+    EXPECT_FALSE(other.done);
+    finish(&other);
+    EXPECT_OK(other.st);
+    EXPECT_TRUE(other.took_ms > 4500 && other.took_ms < 5500);
     cluster_stop(&c);
 }
 

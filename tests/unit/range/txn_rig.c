@@ -129,7 +129,7 @@ static struct range_batch batch_of(const struct rig_txn *t)
                                         .anchor = t->anchor,
                                         .priority = t->priority,
                                         .min_ts = t->min_ts,
-                                        .write_ts = t->min_ts}};
+                                        .write_ts = hts_max(t->min_ts, t->write_ts)}};
 }
 
 MAYYIELD struct status rig_lock(const struct rig_txn *t, struct bytes key, enum mvcc_strength s)

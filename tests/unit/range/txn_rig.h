@@ -22,6 +22,7 @@ struct rig_txn {
     struct bytes anchor;
     uint32_t priority;
     struct hts min_ts;
+    struct hts write_ts; /* Zero: min_ts. */
 };
 /* Begins now, without a word to anybody. */
 struct rig_txn rig_begin(struct cluster_node *node, uint32_t number, struct bytes anchor);
