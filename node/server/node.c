@@ -308,7 +308,8 @@ static struct status start_sql(struct node *n)
                                             .kv = n->kv,
                                             .hlc = &n->hlc,
                                             .region = n->o.self.region,
-                                            .node = n->ident.node.v},
+                                            .node = n->ident.node.v,
+                                            .admin = &n->admin},
                       &n->sql);
 }
 
@@ -320,6 +321,7 @@ static MAYYIELD struct status start(struct node *n)
     rpc_set_identity(n->rpc, n->ident.cluster, n->ident.node, n->ident.store);
     TRY(start_store(n));
     gossip__start(n);
+    admin__start(n);
     TRY(node__spawn(n, "server.table", table_fiber));
     if (n->primary) {
         TRY(join__register(n));

@@ -6,6 +6,7 @@
 #include "node/base/log.h"
 #include "node/runtime/fiber.h"
 #include "node/server/node.h"
+#include "node/sql/session/admin.h"
 #include "regions/topology/topology.h"
 
 #define NODE_GOSSIP_NS    ((uint64_t)1000000000)
@@ -46,6 +47,8 @@ struct node {
     struct kv *kv;
     struct txn_service *txns;
     struct sql *sql;
+    struct sql_admin admin; /* What SQL may do to ranges. */
+    store_id admin_last;    /* Which store led the range that was asked for last. */
     bool primary;
     bool ready;
     bool stopping;
@@ -99,6 +102,10 @@ NOYIELD void loads__hear(struct node *n, const Dsql__Pb__StoreLoad *pb);
 NOYIELD const struct store_load *loads__of(const struct node *n, store_id id);
 /* One replica or lease has just moved from here to there: until the stores say so themselves. */
 NOYIELD void loads__moved(struct node *n, store_id from, store_id to, bool lease);
+
+/* ---- admin.c ---- */
+/* Answers other nodes, and fills n->admin. */
+NOYIELD void admin__start(struct node *n);
 
 /* ---- replicate.c ---- */
 /* The stores of the cluster, in the arena. */
