@@ -13,7 +13,7 @@
 #include "node/range/change/change.h"
 #include "node/rpc/pb_arena.h"
 
-#define ASK_NS        ((uint64_t)1000000000)
+#define ASK_NS        ((uint64_t)400000000) /* Then again: a store that stops waits for nobody long. */
 #define SERVE_NS      ((uint64_t)2000000000)
 #define LOOK_AGAIN_NS ((uint64_t)50000000)
 #define SERVED_MAX    256u /* At a time. */
@@ -146,7 +146,7 @@ struct status ask__applied(struct replica *r, uint64_t index, bool all, uint64_t
     uint32_t done = 0;
 
     for (;;) {
-        for (uint32_t i = 0; i < d.replicas_count && !enough(&d, done, all); i++) {
+        for (uint32_t i = 0; i < d.replicas_count && !s->stopping && !enough(&d, done, all); i++) {
             const struct status st =
                 (done >> i & 1u) != 0 ? OK : ask_applied(r, &d.replicas[i], index, deadline_ns);
 

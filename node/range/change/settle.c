@@ -28,6 +28,9 @@ MAYYIELD static struct status ask_stores(struct replica *r, const struct range_d
         if (r->life != REPLICA_INIT || r->applied.freeze.index == 0) {
             return OK; /* It was settled meanwhile. */
         }
+        if (r->store->stopping) {
+            return FAIL(STATUS_CANCELLED, "the store is stopping");
+        }
     }
     return OK;
 }
