@@ -235,10 +235,11 @@ struct store {
     struct wait_queue snapshot_turn; /* Where they do. */
     uint64_t snapshot_free_ns;       /* When the next chunk may leave. */
     struct list incoming;            /* Snapshots that come in. */
-    uint32_t change_fibers;          /* See change/change.c, */
-    uint32_t questions;              /* and ask.c. */
-    uint64_t write_seq;              /* Of the pending write, or the last one. */
-    uint64_t synced_seq;             /* Up to this one all are durable. */
+    struct list change_work;         /* Fibers, see change/change.c. */
+    uint32_t change_fibers;
+    uint32_t questions;  /* Being answered, see change/ask.c. */
+    uint64_t write_seq;  /* Of the pending write, or the last one. */
+    uint64_t synced_seq; /* Up to this one all are durable. */
     bool stopping;
     bool failed;            /* A write failed: nothing may be written, said or answered any more. */
     struct wait_queue idle; /* A write or a fiber ended. */
@@ -345,6 +346,8 @@ NOYIELD void change__subsume(struct replica *r, const struct range_desc *d, stru
 NOYIELD struct key_span change__keys_held(const struct replica *r);
 /* A frozen replica that hears of nobody looks for itself whether it was merged away. */
 NOYIELD void change__settle_later(struct replica *r);
+/* Ends the fibers that do it: the store stops. */
+NOYIELD void change__stop(struct store *s);
 /* Questions of other stores about ranges: RPC_TYPE_RANGE. */
 NOYIELD void change__on_ask(void *store, const struct rpc_message *m);
 

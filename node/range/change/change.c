@@ -110,6 +110,8 @@ bool change__wants_ticks(const struct replica *r)
 
 /* A fiber's work on a replica, which it keeps alive. */
 struct work {
+    struct list link;    /* Of store.change_work. */
+    struct fiber *fiber; /* NULL: not running yet. */
     struct replica *replica;
     bool settle;
 };
@@ -120,13 +122,16 @@ MAYYIELD static void work_fiber(void *arg)
     struct replica *r = w->replica;
     struct store *s = r->store;
     const uint64_t deadline = env_mono_ns(shard_env(s->shard)) + WORK_NS;
-    const struct status st = r->life != REPLICA_INIT || s->stopping ? OK
-                             : w->settle                            ? settle__merge(r, deadline)
-                                                                    : address__run(r, deadline);
+    struct status st = OK;
 
+    w->fiber = fiber_current();
+    if (r->life == REPLICA_INIT && !s->stopping) {
+        st = w->settle ? settle__merge(r, deadline) : address__run(r, deadline);
+    }
     if (!status_ok(st)) {
         LOG_DEBUG("range.change_left_over", U64("range", r->range.v), STR("why", status_text(st)));
     }
+    list_remove(&w->link);
     free(w);
     s->change_fibers--;
     s->fibers--;
@@ -147,9 +152,21 @@ static void start_work(struct replica *r, bool settle)
         free(w);
         return;
     }
+    list_push_back(&s->change_work, &w->link);
     s->change_fibers++;
     s->fibers++;
     replica__acquire(r);
+}
+
+void change__stop(struct store *s)
+{
+    LIST_FOREACH(it, &s->change_work) {
+        struct work *w = LIST_ENTRY(it, struct work, link);
+
+        if (w->fiber != NULL) {
+            fiber_cancel(w->fiber); /* One that has not started yet sees that the store stops. */
+        }
+    }
 }
 
 void change__settle_later(struct replica *r)

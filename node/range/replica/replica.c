@@ -606,6 +606,7 @@ void replica__retire(struct replica *r)
     store__leave(r);
     closed__forget(r);
     r->life = REPLICA_REMOVED;
+    snapshot__stop(r); /* Nobody finds them here when the store stops. */
     snapshot__drop(r);
     lease__closed(r);
     apply__fail_proposals(r, FAIL(STATUS_AMBIGUOUS, "the replica was removed"));
