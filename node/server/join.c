@@ -469,6 +469,7 @@ struct status join__register(struct node *n)
             n->stopping) {
             return st;
         }
+        LOG_DEBUG("join.register_failed", STR("why", status_text(st)));
         TRY(fiber_sleep(JOIN_PAUSE_NS));
     }
 }
