@@ -254,6 +254,7 @@ static enum op_outcome outcome_of(struct client *c, struct status st)
         sim_state(w, SIM_STATE_OP_RETRY);
         return OP_FAILED;
     case STATUS_UNAVAILABLE:
+    case STATUS_OVERLOADED:
     case STATUS_TIMEOUT:
         sim_state(w, SIM_STATE_OP_UNAVAILABLE);
         return OP_FAILED;

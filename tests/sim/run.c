@@ -118,6 +118,9 @@ void sim_run(const struct sim_options *o, struct sim_result *out)
         sim_fail(w, "only %llu operations succeeded: this run proves nothing",
                  (unsigned long long)w->history->outcomes[OP_OK]);
     }
+    if (w->failed && o->logs) {
+        verify_dump(w);
+    }
     fill_result(w, out);
     sim_world_destroy(w);
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "node/base/invariant.h"
+#include "node/runtime/fiber.h"
 #include "node/storage/key/key.h"
 #include "tests/sim/check.h"
 #include "tests/sim/keyspace.h"
@@ -299,5 +300,44 @@ void verify_reads(struct sim_world *w)
     }
     if (load_clients(w->load) != 0) { /* Their results point to this frame. */
         INVARIANT(w->failed);
+    }
+}
+
+/* ---- for people ---------------------------------------------------------------------------------- */
+
+static void dump_range(const struct sim_node *n, const struct store_range_info *i)
+{
+    printf(
+        "    node %u range %llu: %s%s term %llu applied %llu commit %llu generation %llu%s%s, %u "
+        "replicas, %lld intents, %lld locks\n",
+        n->index, (unsigned long long)i->desc.id.v, i->role == RAFT_LEADER ? "leader" : "follower",
+        i->leaseholder ? " with lease" : "", (unsigned long long)i->term,
+        (unsigned long long)i->applied, (unsigned long long)i->commit,
+        (unsigned long long)i->desc.generation, i->addressed ? "" : " unaddressed",
+        i->frozen ? " frozen" : "", i->desc.replicas_count, (long long)i->stats.intent_count,
+        (long long)i->stats.lock_count);
+}
+
+void verify_dump(struct sim_world *w)
+{
+    for (uint32_t i = 0; i < w->nodes_count; i++) {
+        struct sim_node *n = &w->nodes[i];
+        struct store_range_info info;
+        struct arena arena;
+        range_id at = {0};
+
+        if (n->life != SIM_UP || n->cut || n->node == NULL || node_store(n->node) == NULL) {
+            printf("    node %u is not up\n", i);
+            continue;
+        }
+        arena_init(&arena, 0);
+        shard_enter(n->shard);
+        while (store_next_range(node_store(n->node), at, &arena, &info)) {
+            at = info.desc.id;
+            dump_range(n, &info);
+        }
+        fiber_log_live(n->shard);
+        shard_leave(n->shard);
+        arena_deinit(&arena);
     }
 }

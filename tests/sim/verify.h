@@ -12,3 +12,5 @@ void verify_recovery(struct sim_world *w, uint64_t healed_ns, uint64_t *took_ns)
 void verify_replicas(struct sim_world *w);
 /* Reads everything through every node. */
 void verify_reads(struct sim_world *w);
+/* All replicas and all live fibers, to stdout. */
+void verify_dump(struct sim_world *w);
