@@ -313,6 +313,141 @@ TEST(closed, is_shown_to_the_probe)
     cluster_stop(&c);
 }
 
+/* ---- what arrives ------------------------------------------------------------------------------- */
+
+struct side_msg {
+    uint64_t incarnation;
+    uint64_t seq;
+    bool full;
+    struct hts closed;
+    uint64_t removed[2];
+    size_t removed_count;
+    uint64_t added[7];
+    size_t added_count;
+};
+
+/* Hands node 1 (the second) a message as if from store `from`. */
+static void tell_second(struct cluster *c, uint32_t from, struct side_msg m)
+{
+    Dsql__Pb__ClosedSide pb;
+    Dsql__Pb__Hts closed;
+    uint8_t mem[256];
+    const struct cluster_node *n = &c->nodes[1];
+    struct rpc_message frame = {.type = RPC_TYPE_CLOSED, .from_store = {from}};
+
+    dsql__pb__closed_side__init(&pb);
+    dsql__pb__hts__init(&closed);
+    closed.wall = m.closed.wall;
+    closed.logical = m.closed.logical;
+    pb.incarnation = m.incarnation;
+    pb.seq = m.seq;
+    pb.full = m.full;
+    pb.closed = hts_is_zero(m.closed) ? NULL : &closed;
+    pb.removed = m.removed;
+    pb.n_removed = m.removed_count;
+    pb.added = m.added;
+    pb.n_added = m.added_count;
+    frame.body = bytes_of(mem, dsql__pb__closed_side__pack(&pb, mem));
+    shard_enter(n->shard);
+    side__on_message(n->store, &frame);
+    shard_leave(n->shard);
+}
+
+/* One range, far above the present so that nothing else moves it. Stores 4 and 5 are made up. */
+TEST(side, believes_streams_without_gaps_and_higher_terms)
+{
+    struct cluster c;
+    const struct hts base = hts_ms(5000000000000);
+    uint64_t index = 0;
+    uint64_t term = 0;
+    struct side_msg m = {.incarnation = 9, .seq = 1, .full = true, .closed = base};
+
+    start(&c);
+    index = replica_of(&c, 1)->applied.index;
+    term = raft_get_state(replica_of(&c, 1)->raft).term;
+    m.added[0] = RANGE_FIRST_ID;
+    m.added[1] = index;
+    m.added[2] = term + 1;
+    m.added_count = 3;
+    tell_second(&c, 4, m);
+    EXPECT_HTS_EQ(base, closed_of(&c, 1));
+
+    /* A lower term does not take it away, nor does it count. */
+    m.added[2] = term;
+    m.closed = hts_add_ns(base, 50);
+    tell_second(&c, 5, m);
+    EXPECT_HTS_EQ(base, closed_of(&c, 1));
+
+    /* The next in order moves it without naming it; a copy, an older one and one after a gap do not. */
+    m = (struct side_msg){.incarnation = 9, .seq = 2, .closed = hts_add_ns(base, 1)};
+    tell_second(&c, 4, m);
+    EXPECT_HTS_EQ(hts_add_ns(base, 1), closed_of(&c, 1));
+    m.closed = hts_add_ns(base, 2);
+    tell_second(&c, 4, m);
+    m.seq = 4;
+    tell_second(&c, 4, m);
+    m.incarnation = 8;
+    m.seq = 3;
+    tell_second(&c, 4, m);
+    EXPECT_HTS_EQ(hts_add_ns(base, 1), closed_of(&c, 1));
+
+    /* Repeated from scratch after a restart of the sender, without the range: what was, stays. */
+    m = (struct side_msg){.incarnation = 10, .seq = 1, .full = true, .closed = hts_add_ns(base, 3)};
+    tell_second(&c, 4, m);
+    EXPECT_HTS_EQ(hts_add_ns(base, 1), closed_of(&c, 1));
+
+    /* An index that has not been applied yet waits. */
+    m.seq = 2;
+    m.full = false;
+    m.closed = hts_add_ns(base, 4);
+    m.added[0] = RANGE_FIRST_ID;
+    m.added[1] = index + 1;
+    m.added[2] = term + 1;
+    m.added_count = 3;
+    tell_second(&c, 4, m);
+    EXPECT_HTS_EQ(hts_add_ns(base, 1), closed_of(&c, 1));
+    c.filter = cluster_drop_closed;
+    EXPECT_EQ(STATUS_OK, cluster_put(&c, 0, KEY, "v2"));
+    cluster_run_ms(&c, 50);
+    EXPECT_HTS_EQ(hts_add_ns(base, 4), closed_of(&c, 1));
+
+    /* Removed: the timestamp of this message is not its any more. */
+    m = (struct side_msg){.incarnation = 10, .seq = 3, .closed = hts_add_ns(base, 5)};
+    m.removed[0] = RANGE_FIRST_ID;
+    m.removed[1] = 77; /* Nobody has heard of it. */
+    m.removed_count = 2;
+    tell_second(&c, 4, m);
+    EXPECT_HTS_EQ(hts_add_ns(base, 4), closed_of(&c, 1));
+    cluster_stop(&c);
+}
+
+TEST(side, drops_what_makes_no_sense)
+{
+    struct cluster c;
+    struct hts before;
+    struct side_msg m = {.incarnation = 9, .seq = 1, .full = true, .closed = hts_ms(5000000000000)};
+    const struct rpc_message garbage = {
+        .type = RPC_TYPE_CLOSED, .from_store = {4}, .body = BYTES_LIT("\xff\xff\xff")};
+
+    start(&c);
+    before = closed_of(&c, 1);
+    m.added[0] = RANGE_FIRST_ID;
+    m.added_count = 2; /* Not a triple. */
+    tell_second(&c, 4, m);
+    m.added[2] = 100;
+    m.added_count = 3;
+    m.seq = 0;
+    tell_second(&c, 4, m);
+    m.seq = 1;
+    m.closed = HTS_ZERO;
+    tell_second(&c, 4, m);
+    shard_enter(c.nodes[1].shard);
+    side__on_message(c.nodes[1].store, &garbage);
+    shard_leave(c.nodes[1].shard);
+    EXPECT_HTS_EQ(before, closed_of(&c, 1));
+    cluster_stop(&c);
+}
+
 /* ---- readers ------------------------------------------------------------------------------------ */
 
 /* What node i says KEY is at ts, as a follower; "" when absent, NULL when it sends us away. */
