@@ -1,5 +1,6 @@
 /* How transactions wait for transactions, and how they stop when they wait for each other. */
 #include "node/base/invariant.h"
+#include "tests/unit/range/ranges.h"
 #include "tests/unit/range/txn_rig.h"
 
 #define MEMBERS_MAX 20
@@ -37,7 +38,9 @@ struct member {
     uint32_t first;
     uint32_t second;
     bool intents;
-    bool again; /* Until it succeeds. */
+    bool again;     /* Until it succeeds, */
+    uint32_t more;  /* and that many times more. */
+    bool only_lock; /* Keys of several ranges cannot be committed in one batch. */
     struct rng *rng;
     uint32_t deadlocks;
     uint32_t retries;
@@ -65,7 +68,7 @@ MAYYIELD static struct status attempt(struct member *m)
     if (status_ok(st)) {
         st = step(m, &t, m->second);
     }
-    if (status_ok(st) && !m->intents) {
+    if (status_ok(st) && !m->intents && !m->only_lock) {
         st = rig_commit(&t, keys, 2);
     } else {
         const struct status ended = rig_abort(&t, keys, 2);
@@ -78,12 +81,14 @@ MAYYIELD static struct status attempt(struct member *m)
 static void member_body(void *arg)
 {
     struct member *m = arg;
+    uint32_t successes = 0;
 
     for (uint32_t i = 0; i < ROUNDS_MAX; i++) {
         m->st = attempt(m);
         m->deadlocks += m->st.code == STATUS_DEADLOCK ? 1 : 0;
         m->retries += m->st.code == STATUS_TXN_RETRY ? 1 : 0;
-        if (!m->again || status_ok(m->st)) {
+        successes += status_ok(m->st) ? 1 : 0;
+        if (!m->again || successes > m->more) {
             break;
         }
         m->number = (uint32_t)rng_next(m->rng);
@@ -214,6 +219,50 @@ TEST(push, twenty_transactions_on_five_hot_keys)
     EXPECT_TRUE(rounds > 0 && last < 10000);
     cluster_run_ms(&c, 2500);
     EXPECT_EQ(0, c.nodes[0].store->pushes.count);
+    cluster_stop(&c);
+}
+
+/* Queues, pushes and locks in memory vanish with each lease that moves; nobody is left behind. */
+TEST(push, hot_keys_whose_leases_move)
+{
+    struct cluster c;
+    struct member m[20] = {{0}};
+    struct rng rng;
+    uint32_t done = 0;
+    uint32_t moves = 0;
+
+    rig_start_ranges(&c, 5);
+    c.latency_ms = 2;
+    rng_seed(&rng, 12);
+    for (uint32_t i = 0; i < 20; i++) {
+        m[i].number = 10 + i;
+        m[i].priority = 1;
+        m[i].first = (uint32_t)rng_below(&rng, 5);
+        m[i].second = (m[i].first + 1 + (uint32_t)rng_below(&rng, 4)) % 5;
+        m[i].intents = i % 4 != 0;
+        m[i].again = true;
+        m[i].rng = &rng;
+        m[i].only_lock = true;
+        m[i].more = 19;
+        m[i].node = &c.nodes[i % 3];
+        INVARIANT(status_ok(fiber_spawn(m[i].node->shard, "member", member_body, &m[i])));
+    }
+    for (uint32_t round = 0; round < 300 && done < 20; round++) {
+        moves +=
+            rig_move_lease(&c, RANGES_ID(rng_below(&rng, 5)), (uint32_t)rng_below(&rng, 3)) ? 0 : 1;
+        cluster_run_ms(&c, 100);
+        done = 0;
+        for (uint32_t i = 0; i < 20; i++) {
+            done += m[i].done_ms != 0 ? 1 : 0;
+        }
+    }
+    EXPECT_TRUE(moves > 20);
+    EXPECT_EQ(20, done);
+    cluster_run_ms(&c, 6000);
+    for (uint32_t i = 0; i < 3; i++) {
+        EXPECT_EQ(0, c.nodes[i].store->pushes.count);
+        EXPECT_EQ(0, c.nodes[i].store->pushes.sent);
+    }
     cluster_stop(&c);
 }
 
@@ -547,6 +596,52 @@ TEST(push, the_end_of_the_lease_sends_pushes_away)
     finish(&p);
     EXPECT_OK(p.st); /* The rig sends it again: the lease is still here. */
     EXPECT_TRUE(p.took_ms > 2000);
+    cluster_stop(&c);
+}
+
+/* The victim cannot see the cycle: it told no anchor, at which to ask. Who waits for it helps. */
+TEST(push, a_victim_that_does_not_give_way_is_aborted)
+{
+    struct cluster c;
+    struct pusher p;
+    struct pusher victim;
+
+    start(&c);
+    p = pusher_of(&c, RANGE_PUSH_ABORT); /* 9 waits for 1. */
+    p.args.pusher_anchor = p.anchor;
+    p.args.pusher_priority = 5;
+    victim = pusher_of(&c, RANGE_PUSH_ABORT); /* 1 waits for 9. */
+    victim.args.txn = number(9);
+    victim.args.pusher = number(1);
+    launch(&p);
+    launch(&victim);
+    finish(&p);
+    EXPECT_OK(p.st);
+    EXPECT_EQ(RANGE_TXN_ABORTED, p.info.status);
+    EXPECT_TRUE(p.took_ms > 200 && p.took_ms < 1000);
+    finish(&victim);
+    EXPECT_OK(victim.st);
+    cluster_stop(&c);
+}
+
+/* A push also hears that its own transaction was aborted meanwhile. */
+TEST(push, a_pusher_that_was_aborted_waits_no_longer)
+{
+    struct cluster c;
+    struct pusher p;
+    struct pusher end;
+
+    start(&c);
+    p = pusher_of(&c, RANGE_PUSH_ABORT);
+    p.args.pusher_anchor = p.anchor;
+    launch(&p);
+    end = changer_of(&c, RANGE_OP_END_TXN, RANGE_TXN_ABORTED);
+    end.args.txn = number(9);
+    launch(&end);
+    finish(&p);
+    EXPECT_CODE(STATUS_TXN_RETRY, p.st);
+    EXPECT_TRUE(p.took_ms < 100);
+    finish(&end);
     cluster_stop(&c);
 }
 

@@ -180,6 +180,9 @@ TEST(wait, lock_timeout)
     run(&other, do_lock_as_told);
     EXPECT_CODE(STATUS_LOCKED, other.st);
     EXPECT_EQ(70, other.took_ms);
+    cluster_run_ms(&c, 2);
+    EXPECT_EQ(0, c.nodes[0].store->pushes.count); /* Nor is it an edge any more. */
+    EXPECT_EQ(0, c.nodes[0].store->pushes.sent);
     cluster_stop(&c);
 }
 

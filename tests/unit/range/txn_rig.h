@@ -10,6 +10,8 @@
 void rig_connect(struct cluster *c);
 /* Three stores with that many ranges; the lease of range i is on node i % 3. */
 void rig_start_ranges(struct cluster *c, uint32_t ranges);
+/* Hands over the lease of a range, from whoever has it. True: the target has it by now. */
+bool rig_move_lease(struct cluster *c, range_id range, uint32_t target);
 /* A key of such a range. `mem` holds 8 bytes. */
 struct bytes rig_key(uint8_t *mem, uint32_t range, uint8_t letter);
 /* Batches sent so far by all stores. */
