@@ -548,10 +548,12 @@ NOYIELD void checksum__applied(struct replica *r, uint64_t index, struct engine_
 NOYIELD void checksum__on_ask(void *store, const struct rpc_message *m);
 NOYIELD void checksum__destroy(struct replica *r);
 
-/* ---- maintain/settle.c ---- */
+/* ---- maintain/leftovers.c ---- */
 /* Settles what transactions have left behind in the range. */
-MAYYIELD NODISCARD struct status settle__run(struct replica *r, const struct store_gc_options *o,
-                                             uint64_t deadline_ns, struct store_gc_result *out);
+MAYYIELD NODISCARD struct status leftovers__settle(struct replica *r,
+                                                   const struct store_gc_options *o,
+                                                   uint64_t deadline_ns,
+                                                   struct store_gc_result *out);
 
 /* ---- replica/snapshot.c ---- */
 NOYIELD void snapshot__send(struct replica *r, replica_id peer);

@@ -219,6 +219,7 @@ struct store_gc_options {
     uint64_t ttl_ns;        /* Versions are kept this long after they were replaced. */
     uint64_t intent_age_ns; /* Intents older than this are settled, */
     uint64_t record_age_ns; /* and records of transactions that showed no life for this long. */
+    bool keep_versions;     /* Do only that: looking for versions reads the whole range. */
 };
 #define STORE_GC_TTL_NS_DEFAULT        ((uint64_t)4 * 3600 * 1000000000)
 #define STORE_GC_INTENT_AGE_NS_DEFAULT ((uint64_t)2 * 3600 * 1000000000)

@@ -57,6 +57,8 @@ static const struct flag flags[] = {
     NUMBER("--range-max-kib", range_max_kib, 16, 1u << 24),
     NUMBER("--merge-after-s", merge_after_s, 1, 1u << 24),
     NUMBER("--dead-after-s", dead_after_s, 1, 1u << 24),
+    NUMBER("--gc-ttl-s", gc_ttl_s, 1, 1u << 24),
+    NUMBER("--check-period-s", check_period_s, 1, 1u << 24),
     {"--log-level", FLAG_LOG_LEVEL, 0, 0, 0},
 };
 
@@ -88,6 +90,8 @@ const char *config_help(void)
            "  --dead-after-s N          replicas of a node silent for that long are replaced "
            "(default "
            "300)\n"
+           "  --gc-ttl-s N              old versions are kept that long (default 14400)\n"
+           "  --check-period-s N        replicas are compared that often (default 86400)\n"
            "  --log-level LEVEL         debug, info, warn, error   (default info)\n"
            "  --demo, --rtt FILE        simulated round trips and link cuts, used by dsqlctl "
            "demo\n";

@@ -35,6 +35,8 @@ struct config {
     uint32_t range_max_kib; /* 0: the default; these three. */
     uint32_t merge_after_s;
     uint32_t dead_after_s;
+    uint32_t gc_ttl_s;
+    uint32_t check_period_s;
     enum log_level log_level;
 };
 

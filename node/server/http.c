@@ -54,6 +54,8 @@ static const char *reason(unsigned code)
     switch (code) {
     case 200:
         return "OK";
+    case 202:
+        return "Accepted";
     case 400:
         return "Bad Request";
     case 403:
@@ -155,6 +157,10 @@ static void store_metrics(struct buf *b, struct store *s)
     metric(b, "snapshots_sent_total", "counter", "Raft snapshots sent.", st.snapshots_sent);
     metric(b, "snapshots_installed_total", "counter", "Raft snapshots installed.",
            st.snapshots_installed);
+    metric(b, "consistency_checks_total", "counter", "Comparisons of replicas.",
+           st.consistency_checks);
+    metric(b, "inconsistencies_total", "counter", "Of them, those that found a difference.",
+           st.inconsistencies);
     metric(b, "live_bytes", "gauge", "Bytes of live rows.", st.bytes_live);
 }
 
@@ -353,6 +359,32 @@ static void post_cut(struct http_conn *c, const char *query)
     respond(c, 200, "application/json", BYTES_LIT("{}\n"));
 }
 
+/* Compares the replicas of a range that this node leads. The outcome is in the log and the metrics. */
+static void post_check(struct http_conn *c, const char *query)
+{
+    struct node *n = first_node(c->http);
+    struct store_range_info info;
+    struct arena arena;
+    uint64_t range = 0;
+    bool led = false;
+
+    if (!query_u64(query, "range", &range)) {
+        respond_error(c, 400, "range=N is expected");
+        return;
+    }
+    arena_init(&arena, 0);
+    led = node_store(n) != NULL &&
+          store_find_range(node_store(n), (range_id){range}, &arena, &info) && info.leaseholder;
+    arena_deinit(&arena);
+    if (!led) {
+        respond_error(c, 404, "this node does not lead the range");
+    } else if (!status_ok(node_check_range(n, (range_id){range}))) {
+        respond_error(c, 503, "the node is busy or stopping");
+    } else {
+        respond(c, 202, "application/json", BYTES_LIT("{}\n"));
+    }
+}
+
 struct route {
     enum http_method method;
     const char *path;
@@ -362,7 +394,8 @@ struct route {
 static const struct route routes[] = {
     {HTTP_GET, "/health", get_health},      {HTTP_GET, "/metrics", get_metrics},
     {HTTP_GET, "/api/v1/nodes", get_nodes}, {HTTP_GET, "/api/v1/ranges", get_ranges},
-    {HTTP_POST, "/api/v1/drain", NULL},     {HTTP_POST, "/api/v1/demo/cut", NULL},
+    {HTTP_POST, "/api/v1/check", NULL},     {HTTP_POST, "/api/v1/drain", NULL},
+    {HTTP_POST, "/api/v1/demo/cut", NULL},
 };
 
 static void post(struct http_conn *c, const char *path, const char *query)
@@ -370,6 +403,10 @@ static void post(struct http_conn *c, const char *path, const char *query)
     if (strcmp(path, "/api/v1/drain") == 0) {
         respond(c, 200, "application/json", BYTES_LIT("{}\n"));
         process_stop(c->http->process);
+        return;
+    }
+    if (strcmp(path, "/api/v1/check") == 0) {
+        post_check(c, query);
         return;
     }
     post_cut(c, query);

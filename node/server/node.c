@@ -329,6 +329,8 @@ static MAYYIELD struct status start(struct node *n)
     }
     TRY(start_local_stores(n));
     TRY(start_sql(n));
+    TRY(node__spawn(n, "server.gc", maintain__gc_fiber));
+    TRY(node__spawn(n, "server.check", maintain__check_fiber));
     return node__spawn(n, "server.ranges", ranges__fiber);
 }
 
@@ -456,6 +458,11 @@ void node_destroy(struct node *n)
 bool node_is_ready(const struct node *n)
 {
     return n->ready;
+}
+
+struct status node_check_range(struct node *n, range_id range)
+{
+    return maintain__check_now(n, range);
 }
 
 struct store *node_store(struct node *n)

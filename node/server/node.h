@@ -44,6 +44,8 @@ struct node_options {
     uint64_t range_bytes_max; /* A larger range is split; 0: 256 MiB. */
     uint64_t merge_after_ns;  /* Neighbours stay small for that long before they merge; 0: 5 min. */
     uint64_t dead_after_ns;   /* Silence after which a node's replicas are replaced; 0: 5 min. */
+    uint64_t gc_ttl_ns;       /* Old versions are kept that long; 0: 4 h. */
+    uint64_t check_period_ns; /* Replicas are compared that often; 0: 24 h. */
     uint64_t log_bytes_max;   /* These five as of a store; 0: its default. */
     uint64_t closed_lag_ns;
     uint64_t side_interval_ns;
@@ -70,6 +72,9 @@ MAYYIELD void node_stop(struct node *n, uint64_t deadline_ns);
 NOYIELD void node_destroy(struct node *n);
 
 NOYIELD bool node_is_ready(const struct node *n);
+/* Starts to compare the replicas of a range led here; the outcome is logged and counted.
+ * Errors: STATUS_UNAVAILABLE, STATUS_OVERLOADED, STATUS_MEMORY. */
+NOYIELD NODISCARD struct status node_check_range(struct node *n, range_id range);
 /* NULL before it is ready. */
 NOYIELD struct store *node_store(struct node *n);
 NOYIELD struct kv *node_kv(struct node *n);

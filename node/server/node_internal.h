@@ -116,6 +116,14 @@ NOYIELD NODISCARD struct status replicate__topology(struct node *n, struct arena
 MAYYIELD NODISCARD struct status replicate__step(struct node *n, const struct topology *t,
                                                  const struct store_range_info *info, bool *did);
 
+/* ---- maintain.c ---- */
+/* Fibers: collect the garbage of every range led here, compare its replicas. */
+MAYYIELD void maintain__gc_fiber(void *node);
+MAYYIELD void maintain__check_fiber(void *node);
+/* Starts a comparison; what it finds is in the log and the metrics. Errors: STATUS_UNAVAILABLE,
+ * STATUS_OVERLOADED, STATUS_MEMORY. */
+NOYIELD NODISCARD struct status maintain__check_now(struct node *n, range_id range);
+
 /* ---- ranges.c ---- */
 /* Fiber: looks after every range led here. */
 MAYYIELD void ranges__fiber(void *node);

@@ -364,6 +364,8 @@ static struct status create_node(struct process *p, struct process_shard *ps)
         .voters_wanted = p->c.voters,
         .range_bytes_max = (uint64_t)p->c.range_max_kib << 10,
         .merge_after_ns = (uint64_t)p->c.merge_after_s * 1000000000u,
+        .gc_ttl_ns = (uint64_t)p->c.gc_ttl_s * 1000000000u,
+        .check_period_ns = (uint64_t)p->c.check_period_s * 1000000000u,
         .dead_after_ns = (uint64_t)p->c.dead_after_s * 1000000000u,
         .on_ready = on_ready,
         .on_fatal = on_fatal,

@@ -535,8 +535,8 @@ struct status store_gc(struct store *s, range_id range, const struct store_gc_op
     r->collecting = true;
     replica__acquire(r);
     s->fibers++;
-    st = settle__run(r, o, deadline_ns, out);
-    if (status_ok(st) || r->life == REPLICA_INIT) {
+    st = leftovers__settle(r, o, deadline_ns, out);
+    if (!o->keep_versions && r->life == REPLICA_INIT && !s->stopping) {
         const struct status versions = run(r, o, deadline_ns, out);
 
         st = status_ok(st) ? versions : st;

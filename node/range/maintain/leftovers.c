@@ -1,5 +1,5 @@
 /*
- * settle.c -- what transactions have left behind.
+ * leftovers.c -- what transactions have left behind.
  *
  * A coordinator settles its intents and removes its record behind the client's back; whoever meets an intent
  * in the way settles it as well. What nobody meets after a coordinator died is found here: intents and
@@ -309,8 +309,8 @@ MAYYIELD static struct status run(struct settling *x)
     return first;
 }
 
-struct status settle__run(struct replica *r, const struct store_gc_options *o, uint64_t deadline_ns,
-                          struct store_gc_result *out)
+struct status leftovers__settle(struct replica *r, const struct store_gc_options *o,
+                                uint64_t deadline_ns, struct store_gc_result *out)
 {
     struct settling *x = NULL;
     struct status st = OK;
