@@ -101,7 +101,9 @@ struct replica {
     uint64_t lease_since_ns;
     struct lock_table *locks; /* NULL: nobody has locked or waited yet. */
     struct hts known_since;   /* Commits above were applied here one by one; see txn/recent.h. */
-    struct hts floor;         /* Likewise: everything read before is below (lease start, merges). */
+    bool inherits;            /* Born of a split while the lease of the whole was held here. */
+    struct hts inherited_floor;
+    struct hts floor; /* Likewise: everything read before is below (lease start, merges). */
     struct closed_ts closed;
     struct list proposals;
     uint32_t proposals_count;

@@ -90,6 +90,12 @@ void change__applied(struct replica *r, struct replica *born)
     }
     /* What others have served of the keys that came with a merge. */
     r->floor = hts_max(r->floor, r->applied.floor);
+    if (born != NULL && r->lease_open) {
+        /* What was read of its keys stands in this store's cache: its first lease, if it begins here, has
+         * not to fear the reads of others but those before our own. */
+        born->inherits = true;
+        born->inherited_floor = r->floor;
+    }
     if (born != NULL) {
         birth__done(born, raft_get_state(r->raft).role == RAFT_LEADER);
     }

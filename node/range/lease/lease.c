@@ -44,7 +44,9 @@ void lease__opened(struct replica *r, struct hts ts)
 {
     r->lease_since_ns = r->lease_open ? r->lease_since_ns : shard_now_ns(r->store->shard);
     r->lease_open = true;
-    r->floor = hts_max(r->floor, ts);
+    r->floor =
+        hts_max(r->floor, r->inherits && r->applied.lease_sequence == 1 ? r->inherited_floor : ts);
+    r->inherits = false;
 #ifdef DSQL_PLANTS
     r->floor = (r->store->o.plants & STORE_PLANT_NO_LEASE_FLOOR) != 0 ? HTS_ZERO : r->floor;
 #endif

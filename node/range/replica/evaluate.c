@@ -175,8 +175,8 @@ static struct status eval_refresh(struct eval *e, struct mvcc_reader *reader,
     if (e->skip_refresh || hts_less_eq(to, from)) {
         return OK;
     }
-    TRY(mvcc_refresh(reader, q->key, q->end, from, to,
-                     uuid_is_zero(e->txn.id) ? NULL : &e->txn, e->arena, &conflict));
+    TRY(mvcc_refresh(reader, q->key, q->end, from, to, uuid_is_zero(e->txn.id) ? NULL : &e->txn,
+                     e->arena, &conflict));
     if (conflict.kind == MVCC_CONFLICT_TOO_OLD) {
         return FAIL(STATUS_TXN_RETRY, "what the transaction read has changed since");
     }
