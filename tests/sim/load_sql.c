@@ -183,7 +183,8 @@ enum op_outcome load_sql__outcome_of(struct client *c)
         sim_state(w, SIM_STATE_OP_RETRY);
         return OP_FAILED;
     }
-    if (strcmp(a->sqlstate, "08006") == 0 || strcmp(a->sqlstate, "57014") == 0) {
+    if (strcmp(a->sqlstate, "08006") == 0 || strcmp(a->sqlstate, "57014") == 0 ||
+        strncmp(a->sqlstate, "53", 2) == 0) { /* Insufficient resources: not executed. */
         sim_state(w, SIM_STATE_OP_UNAVAILABLE);
         return OP_FAILED;
     }

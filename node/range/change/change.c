@@ -10,6 +10,8 @@
 
 #include "node/base/invariant.h"
 
+#define SEND_NS ((uint64_t)2000000000) /* At most, so that stops and moved leases are seen. */
+
 #define RETRY_TICKS       1u  /* Between attempts to tell the index. */
 #define SETTLE_TICKS      30u /* A merge that goes on ends well before. */
 #define WORK_NS           ((uint64_t)5000000000)
@@ -79,8 +81,14 @@ MAYYIELD static struct status send_here(struct store *s, struct range_batch *b,
 struct status change__send(struct store *s, struct range_batch *b, uint64_t deadline_ns,
                            struct arena *arena, struct range_result *out)
 {
-    return s->o.send != NULL ? s->o.send(s->o.send_ctx, b, deadline_ns, arena, out)
-                             : send_here(s, b, deadline_ns, arena, out);
+    const uint64_t soon = env_mono_ns(shard_env(s->shard)) + SEND_NS;
+    const uint64_t until = deadline_ns < soon ? deadline_ns : soon;
+
+    if (s->stopping) {
+        return FAIL(STATUS_CANCELLED, "the store is stopping");
+    }
+    return s->o.send != NULL ? s->o.send(s->o.send_ctx, b, until, arena, out)
+                             : send_here(s, b, until, arena, out);
 }
 
 void change__applied(struct replica *r, struct replica *born)

@@ -15,7 +15,8 @@ NOYIELD NODISCARD struct status change__put_desc(struct replica *r, const struct
  * the outcome unknown), those of waiting. */
 MAYYIELD NODISCARD struct status change__wait_generation(struct replica *r, uint64_t generation,
                                                          uint64_t term, uint64_t deadline_ns);
-/* A batch to whichever range holds its keys; without a way to others, to one of this store. */
+/* A batch to whichever range holds its keys; without a way to others, to one of this store. Gives up after
+ * some seconds at the latest. Errors: also STATUS_CANCELLED (the store is stopping). */
 MAYYIELD NODISCARD struct status change__send(struct store *s, struct range_batch *b,
                                               uint64_t deadline_ns, struct arena *arena,
                                               struct range_result *out);
