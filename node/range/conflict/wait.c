@@ -423,7 +423,6 @@ MAYYIELD static struct status refuse_unless_over(struct replica *r, const struct
     struct waiting x = {.replica = r, .batch = b, .want = MVCC_EXCLUSIVE};
     struct wait_push *p = NULL;
     bool settled = false;
-    struct status st = OK;
 
     if (blocker->is_waiter || blocker->owner.anchor.len == 0 || r->store->o.send == NULL) {
         return locked();
@@ -436,12 +435,8 @@ MAYYIELD static struct status refuse_unless_over(struct replica *r, const struct
     p->args.push = RANGE_PUSH_TOUCH;
     p->args.wait_ns = 0;
     push_send(p);
-    st = p->st;
-    if (status_ok(st)) {
-        st = check_here(r);
-    }
-    if (status_ok(st)) {
-        st = use_answer(&x, p, &settled);
+    if (status_ok(p->st) && status_ok(check_here(r))) {
+        status_ignore(use_answer(&x, p, &settled)); /* Then it is locked as far as we know. */
     }
     push_free(p);
     return settled ? OK : locked();

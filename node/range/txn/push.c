@@ -183,41 +183,47 @@ static bool gives_way_to(const struct member *a, const struct member *b)
     return memcmp(a->txn.b, b->txn.b, sizeof(a->txn.b)) < 0;
 }
 
-/* Walks breadth first from the pushee over known edges. via[i]: the edge before edge i, or i itself.
- * Returns an edge that ends at the pusher, or `count`. */
-static uint32_t find_path(const struct push_wait *p, uint16_t *via)
-{
+/* A walk over known edges, breadth first. */
+struct walk {
+    uint16_t via[RANGE_TXN_WAITS_MAX]; /* The edge before each; the first: itself. */
     uint16_t queue[RANGE_TXN_WAITS_MAX];
-    bool reached[RANGE_TXN_WAITS_MAX] = {false};
-    const uint32_t count = p->waits_count;
-    struct uuid at = p->args->txn;
-    uint32_t head = 0;
-    uint32_t tail = 0;
+    bool reached[RANGE_TXN_WAITS_MAX];
+    uint32_t count; /* In the queue. */
+};
 
-    for (bool first = true; first || head < tail; first = false) {
-        const uint16_t from = first ? 0 : queue[head++];
-
-        at = first ? at : p->waits[from].holder;
-        if (!first && uuid_eq(at, p->args->pusher)) {
-            return from;
-        }
-        for (uint32_t i = 0; i < count; i++) {
-            if (!reached[i] && uuid_eq(p->waits[i].waiter, at)) {
-                reached[i] = true;
-                via[i] = first ? (uint16_t)i : from;
-                queue[tail++] = (uint16_t)i;
-            }
+/* Enters the edges that leave `at`; `via` NULL: it is where the walk begins. */
+static void walk_on(struct walk *w, const struct push_wait *p, struct uuid at, const uint16_t *via)
+{
+    for (uint32_t i = 0; i < p->waits_count; i++) {
+        if (!w->reached[i] && uuid_eq(p->waits[i].waiter, at)) {
+            w->reached[i] = true;
+            w->via[i] = via == NULL ? (uint16_t)i : *via;
+            w->queue[w->count++] = (uint16_t)i;
         }
     }
-    return count;
+}
+
+/* From the pushee to the pusher: the last edge of the shortest path, or waits_count. */
+static uint32_t find_path(const struct push_wait *p, struct walk *w)
+{
+    walk_on(w, p, p->args->txn, NULL);
+    for (uint32_t head = 0; head < w->count; head++) {
+        const uint16_t edge = w->queue[head];
+
+        if (uuid_eq(p->waits[edge].holder, p->args->pusher)) {
+            return edge;
+        }
+        walk_on(w, p, p->waits[edge].holder, &edge);
+    }
+    return p->waits_count;
 }
 
 /* Does the push close a cycle? Then who of it has to give way. */
 static bool find_victim(const struct push_wait *p, struct uuid *victim)
 {
-    uint16_t via[RANGE_TXN_WAITS_MAX];
+    struct walk w = {.count = 0};
     struct member lowest = {p->args->pusher, p->args->pusher_priority};
-    uint32_t at = find_path(p, via);
+    uint32_t at = find_path(p, &w);
 
     if (at == p->waits_count) {
         return false;
@@ -228,10 +234,10 @@ static bool find_victim(const struct push_wait *p, struct uuid *victim)
         if (gives_way_to(&m, &lowest)) {
             lowest = m;
         }
-        if (via[at] == at) {
+        if (w.via[at] == at) {
             break;
         }
-        at = via[at];
+        at = w.via[at];
     }
     *victim = lowest.txn;
     return true;
