@@ -256,6 +256,28 @@ TEST(closed, goes_on_over_leases)
     cluster_stop(&c);
 }
 
+/* Who is cut off promises nothing at or above the time from which another may lead. */
+TEST(closed, of_a_lost_leader_stays_below_the_next_lease)
+{
+    struct cluster c;
+    struct hts start_ts;
+    int at = -1;
+
+    start(&c);
+    c.nodes[0].cut = true;
+    cluster_run_ms(&c, 6000);
+    at = cluster_leaseholder(&c);
+    EXPECT_TRUE(at > 0);
+    start_ts = replica_of(&c, (uint32_t)at)->applied.lease_start_ts;
+    EXPECT_TRUE(hts_less(closed_of(&c, 0), start_ts));
+    EXPECT_TRUE(hts_less(hts_add_ns(closed_of(&c, 0), 300000000), now_of(&c, 0)));
+    EXPECT_TRUE(hts_less(start_ts, closed_of(&c, (uint32_t)at)));
+    c.nodes[0].cut = false;
+    cluster_run_ms(&c, 3000);
+    EXPECT_TRUE(behind_ms(&c, 0) <= 360);
+    cluster_stop(&c);
+}
+
 /* A follower that was away hears everything again; one that never had the range learns of it. */
 TEST(closed, a_follower_that_returns_is_told_everything)
 {
@@ -272,6 +294,30 @@ TEST(closed, a_follower_that_returns_is_told_everything)
     EXPECT_EQ(STATUS_OK, cluster_add_voter(&c, 0, 1));
     cluster_run_ms(&c, 1000);
     EXPECT_TRUE(behind_ms(&c, 1) <= 360);
+    cluster_stop(&c);
+}
+
+/* Intents wanted in the settled past are laid above it. */
+TEST(closed, moves_late_writes_up)
+{
+    struct cluster c;
+    struct cluster_call call = {
+        .one = {.op = RANGE_OP_PUT, .key = bytes_str(KEY), .value = BYTES_LIT("p")},
+        .batch = {.intents = true, .txn = {.id = {{1}}, .anchor = bytes_str(KEY)}}};
+    struct hts closed;
+
+    start(&c);
+    closed = closed_of(&c, 0);
+    call.node = &c.nodes[0];
+    call.batch.read_ts = hts_prev(closed);
+    call.batch.txn.min_ts = hts_prev(closed);
+    call.batch.txn.write_ts = hts_prev(closed);
+    cluster_call_start(&call);
+    EXPECT_TRUE(cluster_call_wait(&call, 1000));
+    EXPECT_OK(call.st);
+    EXPECT_TRUE(hts_less(closed, call.result.commit_ts));
+    EXPECT_TRUE(hts_less(call.result.commit_ts, hts_add_ns(closed, 100000000)));
+    cluster_call_end(&call);
     cluster_stop(&c);
 }
 
