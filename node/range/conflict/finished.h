@@ -29,7 +29,8 @@ struct finished_txns {
     uint8_t next[FINISHED_SETS]; /* To be replaced. */
 };
 
-/* status: COMMITTED or ABORTED. */
+/* status: COMMITTED or ABORTED. What is known already stays: when the record of a committed transaction has
+ * gone, because all its intents are settled, it looks like an aborted one. */
 NOYIELD void finished_add(struct finished_txns *f, struct uuid txn, enum range_txn_status status,
                           struct hts ts);
 /* NULL: not known. Valid until the next finished_add(). */

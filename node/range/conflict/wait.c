@@ -322,8 +322,11 @@ MAYYIELD static struct status use_answer(struct waiting *x, struct wait_push *p,
         TRY(check_here(x->replica));
     }
     if (i->status == RANGE_TXN_COMMITTED || i->status == RANGE_TXN_ABORTED) {
+        const struct finished_txn *f = NULL;
+
         finished_add(&s->finished, p->args.txn, i->status, i->ts);
-        TRY(settle(x->replica, &p->blocker, i->status, i->ts, x->deadline_ns));
+        f = finished_find(&s->finished, p->args.txn);
+        TRY(settle(x->replica, &p->blocker, f->status, f->ts, x->deadline_ns));
         *settled = true;
     } else if (i->status == RANGE_TXN_PENDING && reads && hts_less_eq(p->args.ts, i->ts)) {
         TRY(settle(x->replica, &p->blocker, RANGE_TXN_PENDING, hts_next(p->args.ts),

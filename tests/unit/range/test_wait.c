@@ -452,9 +452,10 @@ TEST(finished, remembers_and_forgets)
     for (uint32_t i = 1; i <= 3 * FINISHED_SETS * FINISHED_WAYS; i++) {
         const struct uuid id = {{(uint8_t)i, (uint8_t)(i >> 8), (uint8_t)(i >> 16)}};
 
-        finished_add(&f, id, i % 2 == 0 ? RANGE_TXN_ABORTED : RANGE_TXN_COMMITTED, hts_ms(i));
-        finished_add(&f, id, i % 2 == 0 ? RANGE_TXN_ABORTED : RANGE_TXN_COMMITTED, hts_ms(i));
+        finished_add(&f, id, RANGE_TXN_COMMITTED, hts_ms(i));
+        finished_add(&f, id, RANGE_TXN_ABORTED, HTS_ZERO); /* Its record has gone. */
         EXPECT_TRUE(finished_find(&f, id) != NULL);
+        EXPECT_EQ(RANGE_TXN_COMMITTED, finished_find(&f, id)->status);
         EXPECT_HTS_EQ(hts_ms(i), finished_find(&f, id)->ts);
     }
     for (uint32_t i = 1; i <= 3 * FINISHED_SETS * FINISHED_WAYS; i++) {
