@@ -334,6 +334,9 @@ NOYIELD bool raft_get_progress(const struct raft *r, replica_id peer, struct raf
 /* Entries at or below may be deleted: min of what is applied here, Match of live peers and snapshots
  * under way; on a follower what the leader said last. */
 NOYIELD uint64_t raft_truncate_hint(const struct raft *r);
+/* The same when the log has become too long: peers that want its older half are cut off, and will need a
+ * snapshot, although they live. */
+NOYIELD uint64_t raft_truncate_cut(const struct raft *r);
 /* The owner deleted the stored log up to and including index. */
 NOYIELD void raft_log_truncated(struct raft *r, uint64_t index, uint64_t term);
 /* Memory below `index` may be dropped: it is stored. Entries above `applied` are kept anyway. */

@@ -461,12 +461,15 @@ void raft__tick_probe(struct raft *r)
     }
 }
 
-uint64_t raft_truncate_hint(const struct raft *r)
+/* Peers that need what is below `cut` do not count. */
+static uint64_t truncate_hint(const struct raft *r, uint64_t cut)
 {
     uint64_t hint = r->applied < r->log.stable ? r->applied : r->log.stable;
 
     if (r->role != RAFT_LEADER) {
-        return r->truncate_hint < hint ? r->truncate_hint : hint;
+        const uint64_t said = r->truncate_hint < cut ? cut : r->truncate_hint;
+
+        return said < hint ? said : hint;
     }
     for (uint32_t i = 0; i < r->conf.count; i++) {
         const struct raft__progress *p = &r->lead->peers[i];
@@ -477,10 +480,21 @@ uint64_t raft_truncate_hint(const struct raft *r)
         }
         if (p->state == RAFT_PROGRESS_SNAPSHOT) {
             need = p->snapshot_index;
-        } else if (!p->recent_active && !raft__peer_live(r, i)) {
+        } else if ((!p->recent_active && !raft__peer_live(r, i)) || need < cut) {
             continue;
         }
         hint = need < hint ? need : hint;
     }
     return hint;
+}
+
+uint64_t raft_truncate_hint(const struct raft *r)
+{
+    return truncate_hint(r, 0);
+}
+
+uint64_t raft_truncate_cut(const struct raft *r)
+{
+    return truncate_hint(r, r->log.truncated_index +
+                                (raft__log_last(&r->log) - r->log.truncated_index) / 2);
 }

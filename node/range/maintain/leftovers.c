@@ -141,8 +141,8 @@ static void look_blocking(void *arg)
 
 /* ---- dealing with it ---------------------------------------------------------------------------- */
 
-MAYYIELD static struct status send(struct settling *x, const struct range_request *q,
-                                   struct arena *arena, struct range_response **out)
+MAYYIELD static struct status ask_range(struct settling *x, const struct range_request *q,
+                                        struct arena *arena, struct range_response **out)
 {
     struct store *s = x->replica->store;
     struct range_batch b = {.requests = q, .count = 1};
@@ -165,7 +165,7 @@ MAYYIELD static struct status end_txn(struct settling *x, const struct found *f,
     const struct range_request q = {.op = RANGE_OP_PUSH, .key = f->anchor, .args = &args};
     struct range_response *response = NULL;
 
-    TRY(send(x, &q, arena, &response));
+    TRY(ask_range(x, &q, arena, &response));
     if (response->txn == NULL) {
         return FAIL(STATUS_CORRUPT, "a push without an answer");
     }
@@ -193,7 +193,7 @@ MAYYIELD static struct status resolve(struct settling *x, const struct found *f,
         struct arena arena;
 
         arena_init(&arena, 0);
-        st = send(x, &q, &arena, &response);
+        st = ask_range(x, &q, &arena, &response);
         arena_deinit(&arena);
     }
     /* Its message may have lived in the arena. */

@@ -18,6 +18,7 @@
 
 #define IDENT_FORMAT      1u
 #define HARD_STATE_FORMAT 1u
+#define LOG_CUT_FACTOR    4u /* A live follower may hold the log up to this many times its size. */
 
 /* ---- stored forms ------------------------------------------------------------------------------- */
 
@@ -734,7 +735,9 @@ static struct status put_ready(struct replica *r, const struct raft_ready *rd)
 /* The log may lose what everybody has; see protocol reference 2.8. */
 static struct status truncate_log(struct replica *r)
 {
-    uint64_t upto = raft_truncate_hint(r->raft);
+    const uint64_t bytes_max = r->store->o.log_bytes_max;
+    uint64_t upto = r->log_bytes < LOG_CUT_FACTOR * bytes_max ? raft_truncate_hint(r->raft)
+                                                              : raft_truncate_cut(r->raft);
     uint8_t mem[KEY_RAFT_LOG_SIZE];
     uint8_t end[KEY_RAFT_LOG_SIZE];
     uint8_t value[2 * VARINT_MAX];
@@ -745,7 +748,7 @@ static struct status truncate_log(struct replica *r)
     struct write_item *item = NULL;
 
     upto = upto > r->applied.index ? r->applied.index : upto;
-    if (r->log_bytes < r->store->o.log_bytes_max || upto <= r->truncated_index || r->truncating) {
+    if (r->log_bytes < bytes_max || upto <= r->truncated_index || r->truncating) {
         return OK;
     }
     TRY(raft_read_entries(r->raft, upto, upto, 1, &e, &count));
@@ -856,12 +859,19 @@ static void applied_done(struct replica *r, struct write_item *item)
 
 static void log_was_truncated(struct replica *r, const struct write_item *item)
 {
+    const uint64_t last = raft_get_state(r->raft).last;
+    double left = 0;
+
     if (item->truncated_index <= r->truncated_index) {
         return; /* A snapshot that was accepted meanwhile starts the log behind it. */
     }
+    /* What is left, as if all entries were equally large. */
+    left = last <= item->truncated_index
+               ? 0
+               : (double)(last - item->truncated_index) / (double)(last - r->truncated_index);
+    r->log_bytes = (uint64_t)((double)r->log_bytes * left);
     r->truncated_index = item->truncated_index;
     r->truncated_term = item->truncated_term;
-    r->log_bytes = 0;
     raft_log_truncated(r->raft, item->truncated_index, item->truncated_term);
 }
 

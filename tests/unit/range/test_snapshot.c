@@ -72,6 +72,37 @@ TEST(snapshot, a_follower_behind_the_log_gets_one)
     cluster_stop(&c);
 }
 
+static bool no_raft_to_2(void *ctx, const struct cluster_frame *f)
+{
+    UNUSED(ctx);
+    return f->to != 2 || f->type != RPC_TYPE_RAFT;
+}
+
+/* Its store lives, but it takes nothing: it does not hold the log of the others for ever. */
+TEST(snapshot, a_slow_but_live_follower_is_cut_off)
+{
+    struct cluster c = {0};
+
+    EXPECT_TRUE(voters(&c, 3, 3));
+    for (int i = 0; i < 3; i++) {
+        c.nodes[i].store->o.log_bytes_max = 4000;
+    }
+    c.filter = no_raft_to_2;
+    c.latency_ms = 10;
+    EXPECT_TRUE(put_many(&c, 0, 12));
+    EXPECT_TRUE(store__find(c.nodes[0].store, (range_id){RANGE_FIRST_ID})->log_bytes > 8000);
+    EXPECT_TRUE(put_many(&c, 0, 60)); /* Of 1,000 bytes each: far above four times the limit. */
+    for (uint32_t i = 0; i < 2; i++) {
+        EXPECT_TRUE(store__find(c.nodes[i].store, (range_id){RANGE_FIRST_ID})->log_bytes < 24000);
+    }
+    c.filter = NULL;
+    c.latency_ms = 0;
+    cluster_run_ms(&c, 5000);
+    EXPECT_TRUE(cluster_digests_equal(&c));
+    EXPECT_TRUE(snapshots_sent(&c, 0) >= 3);
+    cluster_stop(&c);
+}
+
 /* Truncated logs and installed snapshots are what a restarted store finds. */
 TEST(snapshot, all_restart_behind_a_truncated_log)
 {
