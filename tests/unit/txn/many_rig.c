@@ -13,13 +13,18 @@ static bool on_frame(void *ctx, const struct cluster_frame *f)
     if (f->type != RPC_TYPE_BATCH) {
         return true;
     }
+    if ((f->from == 1 || f->to == 1) && rng_permille(&m->rng, m->drop_permille)) {
+        m->requests += !f->reply && f->from == 1 ? 1 : 0;
+        m->replies += f->reply && f->to == 1 ? 1 : 0;
+        return false;
+    }
     if (!f->reply && f->from == 1) {
         const uint64_t now = env_mono_ns(shard_env(m->c.nodes[1].shard));
 
         m->requests++;
         m->rounds += now != m->last_sent_ns ? 1 : 0;
         m->last_sent_ns = now;
-        return !m->drop_requests;
+        return true;
     }
     if (f->reply && f->to == 1) {
         const uint32_t n = m->replies++;
@@ -72,6 +77,7 @@ void many_run(const char *splits, void (*body)(struct many *m))
     struct many *m = calloc(1, sizeof(*m));
 
     m->body = body;
+    rng_seed(&m->rng, 4711);
     arena_init(&m->arena, (size_t)256 << 20);
     cluster_start(&m->c, 2);
     make_ranges(m, splits);

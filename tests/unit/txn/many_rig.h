@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "node/base/hash.h"
 #include "node/kv/kv.h"
 #include "node/txn/txn.h"
 #include "tests/unit/range/cluster.h"
@@ -21,8 +22,9 @@ struct many {
     uint32_t replies;   /* And answered. */
     uint32_t drop_from; /* The replies number drop_from.. are lost, drop_count of them. */
     uint32_t drop_count;
-    bool drop_requests; /* All of the gateway's. */
-    uint64_t rounds;    /* Moments at which requests left. */
+    uint32_t drop_permille; /* Of all, by chance. */
+    struct rng rng;
+    uint64_t rounds; /* Moments at which requests left. */
     uint64_t last_sent_ns;
 };
 
