@@ -506,8 +506,25 @@ static void take_locks(struct serve *s)
     }
 }
 
+/* The newest versions are to be locked; if they are newer than the snapshot that must move first. */
+static struct status check_newest(struct serve *s, const struct eval *e, bool *again)
+{
+    if (!hts_less(s->read_ts, e->newest)) {
+        return OK;
+    }
+    if (may_move(s)) {
+        *again = true;
+        s->read_ts = HTS_ZERO;
+        return OK;
+    }
+    /* It keeps its turn: with the locks it comes back, and who waits behind it does not overtake. */
+    take_locks(s);
+    s->out->uncertain_ts = e->newest;
+    return FAIL(STATUS_UNCERTAIN, "a row was changed after the transaction's snapshot");
+}
+
 /* Everything was found without a yield: whom do we have to wait for, or what do we get? */
-MAYYIELD static struct status lock_found(struct serve *s, bool *again)
+MAYYIELD static struct status lock_found(struct serve *s, const struct eval *e, bool *again)
 {
     struct lock_blocker blocker;
     enum mvcc_strength want = MVCC_EXCLUSIVE;
@@ -521,25 +538,14 @@ MAYYIELD static struct status lock_found(struct serve *s, bool *again)
         TRY(wait__blocked(s->r, s->b, &s->waiter, &blocker, want, s->deadline_ns));
         return check_serve(s, HTS_ZERO);
     }
+    TRY(check_newest(s, e, again));
+    if (*again) {
+        return OK;
+    }
     take_locks(s);
     remember_reads(s, s->read_ts, true);
     s->out->read_ts = s->read_ts;
     return OK;
-}
-
-/* The newest versions are locked; if they are newer than the snapshot that must move first. */
-static struct status check_newest(struct serve *s, const struct eval *e, bool *again)
-{
-    if (!hts_less(s->read_ts, e->newest)) {
-        return OK;
-    }
-    if (may_move(s)) {
-        *again = true;
-        s->read_ts = HTS_ZERO;
-        return OK;
-    }
-    s->out->uncertain_ts = e->newest;
-    return FAIL(STATUS_UNCERTAIN, "a row was changed after the transaction's snapshot");
 }
 
 MAYYIELD static struct status lock_once(struct serve *s, bool *again)
@@ -575,8 +581,7 @@ MAYYIELD static struct status lock_once(struct serve *s, bool *again)
         return wait_for_locks(s, &e.conflict, MVCC_EXCLUSIVE, HTS_MAX);
     }
     TRY(st);
-    TRY(check_newest(s, &e, again));
-    return *again ? OK : lock_found(s, again);
+    return lock_found(s, &e, again);
 }
 
 MAYYIELD static struct status lock_batch(struct serve *s)
