@@ -54,6 +54,7 @@ struct txn {
     struct arena *arena;
     struct txn_options o;
     struct txn_ref ref; /* Its anchor: where the record is, or would be. */
+    struct hts began;   /* This snapshot's first try. */
     struct hts global_limit;
     struct kv_observed seen;
     struct hts read_ts;

@@ -38,17 +38,19 @@ struct status txn__keep_message(struct arena *arena, struct status st)
     return st;
 }
 
-/* A new snapshot: whatever was written before now has to be seen. */
-static void new_snapshot(struct txn *t)
+/* A new snapshot: whatever was written before `began` has to be seen. Zero: now. */
+static void new_snapshot(struct txn *t, struct hts began)
 {
     const struct hts now = kv_now(t->kv);
 
+    t->began = hts_is_zero(began) ? now : began;
     t->read_ts = t->o.as_of;
     t->has_read = false;
     t->spans_count = 0;
     t->seen.count = 0;
     t->seen.own = now;
-    t->global_limit = hts_is_zero(t->o.as_of) ? hts_add_ns(now, kv_max_offset_ns(t->kv)) : HTS_ZERO;
+    t->global_limit =
+        hts_is_zero(t->o.as_of) ? hts_add_ns(t->began, kv_max_offset_ns(t->kv)) : HTS_ZERO;
 }
 
 struct status txn_begin(struct kv *kv, struct arena *arena, const struct txn_options *o,
@@ -65,7 +67,7 @@ struct status txn_begin(struct kv *kv, struct arena *arena, const struct txn_opt
     t->o.read_only = o->read_only || !hts_is_zero(o->as_of);
     t->service = shard_get_slot(kv_shard(kv), SHARD_SLOT_TXN);
     list_init(&t->link);
-    new_snapshot(t);
+    new_snapshot(t, o->began);
     t->ref.kv = kv;
     t->ref.min_ts = t->seen.own;
     *out = t;
@@ -75,8 +77,20 @@ struct status txn_begin(struct kv *kv, struct arena *arena, const struct txn_opt
 void txn_statement(struct txn *t)
 {
     if (t->o.isolation == TXN_READ_COMMITTED && !t->ended) {
-        new_snapshot(t);
+        new_snapshot(t, HTS_ZERO);
     }
+}
+
+void txn_statement_again(struct txn *t)
+{
+    if (t->o.isolation == TXN_READ_COMMITTED && !t->ended) {
+        new_snapshot(t, t->began);
+    }
+}
+
+struct hts txn_began(const struct txn *t)
+{
+    return t->began;
 }
 
 static void choose_id(struct txn *t)

@@ -53,6 +53,9 @@ struct txn_lock {
 struct txn_options {
     enum txn_isolation isolation;
     uint64_t lock_timeout_ns; /* 0: none. */
+    /* When the first try of this transaction began, txn_began() of it: only what was written until then
+     * can be uncertain, so a reader among many writers comes to an end. Zero: now. */
+    struct hts began;
     struct hts as_of;     /* Read only, at this time; any near replica may answer. Zero: present. */
     bool implicit;        /* One statement: insert conditions may be left to the commit. */
     bool read_only;       /* Writes are refused with STATUS_INVALID. */
@@ -106,6 +109,9 @@ MAYYIELD NODISCARD struct status txn_multi_get_locked(struct txn *t, const struc
  * with STATUS_TXN_RETRY may be run again after rolling back to its savepoint, as long as the client has
  * seen nothing of it. Otherwise nothing. */
 NOYIELD void txn_statement(struct txn *t);
+/* The same for a statement that runs again: a new snapshot, and what was written since its first try is
+ * not uncertain. */
+NOYIELD void txn_statement_again(struct txn *t);
 
 /* Buffers a write; key and value are copied. Errors: STATUS_MEMORY (limits above), STATUS_INVALID. */
 NOYIELD NODISCARD struct status txn_put(struct txn *t, struct bytes key, struct bytes value);
@@ -140,4 +146,6 @@ NOYIELD void txn_rollback_to(struct txn *t, uint64_t savepoint);
 NOYIELD struct bytes txn_conflict_key(const struct txn *t);
 /* Read timestamp, HTS_ZERO before the first read; after a commit with writes the commit's. */
 NOYIELD struct hts txn_ts(const struct txn *t);
+/* When it, or its first try, began, by this node's clock. */
+NOYIELD struct hts txn_began(const struct txn *t);
 NOYIELD bool txn_has_writes(const struct txn *t);

@@ -99,6 +99,8 @@ static void finish(struct session *s)
     b->state = BLOCK_NONE;
     b->read_only = false;
     b->as_of = HTS_ZERO;
+    b->began = HTS_ZERO;
+    b->again = false;
     b->as_of_once = false;
     b->queried = false;
     b->single = false;
@@ -183,6 +185,7 @@ struct status block__txn(struct session *s, struct txn **out)
     struct block *b = &s->block;
     const struct txn_options options = {
         .isolation = isolation_of(block__isolation(s)),
+        .began = b->began,
         .as_of = b->as_of,
         .lock_timeout_ns = s->settings.lock_timeout_ms * 1000000u,
         .implicit = b->state == BLOCK_IMPLICIT && b->single,
@@ -193,9 +196,20 @@ struct status block__txn(struct session *s, struct txn **out)
     INVARIANT(b->state == BLOCK_IMPLICIT || b->state == BLOCK_OPEN);
     if (b->txn == NULL) {
         TRY(txn_begin(s->sql->o.kv, &b->arena, &options, &b->txn));
+        b->began = txn_began(b->txn);
     }
     *out = b->txn;
     return OK;
+}
+
+void block__snapshot(struct session *s)
+{
+    if (s->block.again) {
+        txn_statement_again(s->block.txn);
+    } else {
+        txn_statement(s->block.txn);
+    }
+    s->block.again = false;
 }
 
 void block__told_write(struct session *s)
@@ -347,6 +361,7 @@ bool block__try_again(struct session *s, const struct block_try *t)
         drop_txn(b); /* No savepoint and no portal knows it yet. */
     } else {
         txn_rollback_to(b->txn, t->position);
+        b->again = true;
     }
     return true;
 }
@@ -547,6 +562,7 @@ static void rollback_to(struct session *s, struct savepoint *p)
         txn_rollback_to(b->txn, p->position);
     } else {
         drop_txn(b); /* Nothing had been read or written: begins anew with the next statement. */
+        b->began = HTS_ZERO;
     }
     b->state = BLOCK_OPEN;
 }

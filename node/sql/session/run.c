@@ -10,7 +10,6 @@
 #include "node/catalog/catalog.h"
 #include "node/sql/ddl/ddl.h"
 #include "node/sql/session/session_internal.h"
-#include "node/txn/txn.h"
 
 #define BACKOFF_FREE_TRIES 2u
 #define BACKOFF_FIRST_NS   ((uint64_t)1000000)
@@ -87,7 +86,7 @@ static MAYYIELD struct status start(struct session *s, struct portal *p, struct 
     TRY(check_allowed(s, stmt, err));
     if (needs_txn(stmt)) {
         TRY(block__txn(s, &ctx.txn));
-        txn_statement(ctx.txn);
+        block__snapshot(s);
     }
     session__fill_view(s, &p->view);
     arena_reset(&p->run_arena);
@@ -279,7 +278,7 @@ struct status run__inner(struct session *s, struct run_inner *r, struct sql_erro
     TRY(check_allowed(s, stmt, err));
     if (needs_txn(stmt)) {
         TRY(block__txn(s, &ctx.txn));
-        txn_statement(ctx.txn);
+        block__snapshot(s);
     }
     (void)statement_acquire(stmt);
     session__fill_view(s, &view);

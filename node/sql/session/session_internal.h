@@ -103,6 +103,8 @@ struct block {
     struct arena arena; /* Of the transaction. */
     struct txn *txn;    /* NULL until the first statement that needs it. */
     bool read_only;
+    bool again;       /* The statement has run before: see block__snapshot(). */
+    struct hts began; /* The first try of the transaction; zero: it has not begun. */
     bool as_of_once;  /* as_of came with the one statement of an implicit transaction. */
     struct hts as_of; /* Reads happen at this time. Zero: now. */
     bool queried;     /* A statement has run in it: isolation and mode are settled. */
@@ -217,6 +219,8 @@ NOYIELD NODISCARD struct status block__statement(struct session *s, const struct
  * Errors: STATUS_SQL_ERROR. */
 NOYIELD NODISCARD struct status block__as_of(struct session *s, const struct ast_expr *e,
                                              struct sql_error *err);
+/* A statement takes its snapshot where reads are committed. There is a transaction. */
+NOYIELD void block__snapshot(struct session *s);
 /* The transaction of the block, begun if need be. */
 NOYIELD NODISCARD struct status block__txn(struct session *s, struct txn **out);
 /* Ends the transaction. Errors: those of txn_commit(), EXISTS turned into 23505. */

@@ -28,6 +28,7 @@ struct txn {
     struct txn_options o;
     struct hts ts;
     struct hts limit;
+    struct hts began;
     struct fake_write writes[FAKE_WRITES_MAX];
     uint32_t writes_count;
     struct fake_span spans[FAKE_SPANS_MAX];
@@ -119,6 +120,7 @@ struct status txn_begin(struct kv *kv, struct arena *arena, const struct txn_opt
     t->arena = arena;
     t->o = *o;
     t->limit = HTS_MAX;
+    t->began = hts_is_zero(o->began) ? hclock_hts(hlc_now(kv->hlc)) : o->began;
     kv->begun = *o;
     *out = t;
     return OK;
@@ -217,6 +219,16 @@ void txn_statement(struct txn *t)
         t->ts = HTS_ZERO;
         t->spans_count = 0;
     }
+}
+
+void txn_statement_again(struct txn *t)
+{
+    txn_statement(t);
+}
+
+struct hts txn_began(const struct txn *t)
+{
+    return t->began;
 }
 
 static int compare_keys(const void *a, const void *b)
