@@ -483,6 +483,7 @@ SESSION_TEST(first_statement_of_a_block_runs_again)
     r->kv.fail_in = 1;
     EXPECT_STREQ("(text) 'a' SELECT 1", query(r, "select * from t"));
     EXPECT_EQ(1, r->rewinds);
+    EXPECT_FALSE(hts_is_zero(r->kv.begun.began)); /* It began with its first try. */
     EXPECT_STREQ("ROLLBACK (text) 'a' SELECT 1 COMMIT",
                  query(r, "rollback to x; select * from t; commit"));
 }
