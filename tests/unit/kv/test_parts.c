@@ -525,3 +525,35 @@ TEST(parts, old_descriptors_are_cut_down_to_what_they_are_good_for)
     EXPECT_EQ(9, kv__cache_find(r.kv, K("t"))->desc.id.v);
     rig_stop(&r);
 }
+
+/* Full: what was not used lately makes room. */
+TEST(parts, the_cache_is_bounded)
+{
+    char start[16];
+    char end[16];
+    struct kv_stats stats;
+    struct rig r;
+
+    three_ranges(&r);
+    for (uint32_t i = 0; i < KV_CACHE_MAX + 50; i++) {
+        struct range_desc d = {.id = {100 + i}, .generation = 20};
+
+        (void)snprintf(start, sizeof(start),
+                       "\x88"
+                       "n%08u",
+                       i);
+        (void)snprintf(end, sizeof(end),
+                       "\x88"
+                       "n%08u",
+                       i + 1);
+        d.start = bytes_str(start);
+        d.end = bytes_str(end);
+        kv__cache_insert(r.kv, d.start, &d);
+        EXPECT_TRUE(kv__cache_find(r.kv, K("z")) != NULL);
+    }
+    kv_get_stats(r.kv, &stats);
+    EXPECT_EQ(KV_CACHE_MAX, stats.cached);
+    EXPECT_EQ(9, kv__cache_find(r.kv, K("z"))->desc.id.v);
+    EXPECT_EQ(100 + KV_CACHE_MAX + 49, kv__cache_find(r.kv, bytes_str(start))->desc.id.v);
+    rig_stop(&r);
+}

@@ -1,6 +1,7 @@
 /* Transactions over several ranges: all or nothing, at one time, whatever gets lost. */
 #include "node/base/hash.h"
 #include "node/base/invariant.h"
+#include "node/txn/internal.h"
 #include "tests/unit/txn/many_rig.h"
 
 #define K(text) BYTES_LIT("\x88" text)
@@ -422,6 +423,182 @@ MANY_TEST(locked_rows_are_the_newest_and_keep_others_out, "m")
     EXPECT_OK(txn_commit(u));
     EXPECT_STREQ("a=2 n=2", many_all(m));
     EXPECT_TRUE(many_settles(m));
+}
+
+/* Asks as a range asks that has a waiter: the record of t, or its locks, from outside. */
+static struct status meddle(struct many *m, const struct txn *t, enum range_op op,
+                            struct range_txn_args args, struct bytes key)
+{
+    const struct range_request q = {.op = op, .key = key, .args = &args};
+    struct range_batch b = {.requests = &q, .count = 1};
+    struct range_result result;
+
+    args.txn = t->ref.id;
+    args.anchor = t->ref.anchor;
+    args.min_ts = t->ref.min_ts;
+    return kv_send(m->kv, &b, DEADLINE_NONE, &m->arena, &result);
+}
+
+/* Locks are for waiting only. Here they are lost, and somebody is faster; only the commit can tell. */
+MANY_TEST(a_locked_row_that_changed_all_the_same_stops_the_commit, "m")
+{
+    for (int i = 0; i < 2; i++) {
+        struct txn *t = many_begin(m, committed);
+        enum status_code code = STATUS_OK;
+
+        EXPECT_EQ(STATUS_OK, many_put_two(m, "a", "n", "0"));
+        EXPECT_TRUE(many_settles(m));
+        EXPECT_STREQ("0", many_lock(m, t, "a", &code));
+        txn_statement(t);
+        EXPECT_OK(meddle(m, t, RANGE_OP_RESOLVE,
+                         (struct range_txn_args){.status = RANGE_TXN_ABORTED}, K("a")));
+        EXPECT_STREQ("0", many_get(m, t, "n"));
+        EXPECT_EQ(STATUS_OK, many_put(t, "b", "1"));
+        EXPECT_EQ(STATUS_OK, many_put(t, "o", "1"));
+        if (i == 1) { /* What the lock kept out comes; and a reader, or t would commit before it. */
+            EXPECT_EQ(STATUS_OK, many_put_two(m, "a", "n", "9"));
+            EXPECT_STREQ("a=9 b=1 n=9 o=1", many_all(m));
+        }
+        EXPECT_EQ(i == 0 ? STATUS_OK : STATUS_TXN_RETRY, txn_commit(t).code);
+        EXPECT_STREQ(i == 0 ? "a=0 b=1 n=0 o=1" : "a=9 b=1 n=9 o=1", many_all(m));
+        EXPECT_TRUE(many_settles(m));
+    }
+}
+
+/* Aborted by others while it was idle: a heartbeat finds out, and the next statement says so. */
+MANY_TEST(an_aborted_transaction_hears_of_it, "m")
+{
+    struct txn *t = many_begin(m, plain);
+    struct bytes value;
+    bool found = false;
+    enum status_code code = STATUS_OK;
+
+    EXPECT_EQ(STATUS_OK, many_put_two(m, "a", "n", "0"));
+    EXPECT_STREQ("0", many_lock(m, t, "a", &code));
+    EXPECT_OK(meddle(m, t, RANGE_OP_PUSH,
+                     (struct range_txn_args){.push = RANGE_PUSH_ABORT, .force = true}, K("a")));
+    many_sleep_ms(2500);
+    EXPECT_CODE(STATUS_TXN_RETRY, txn_get(t, K("n"), &m->arena, &found, &value));
+    EXPECT_EQ(STATUS_OK, many_put(t, "a", "1"));
+    EXPECT_CODE(STATUS_TXN_RETRY, txn_commit(t));
+    EXPECT_STREQ("a=0 n=0", many_all(m));
+    EXPECT_TRUE(many_settles(m));
+}
+
+/* Or its commit does. */
+MANY_TEST(an_aborted_transaction_cannot_be_staged, "m")
+{
+    struct txn *t = many_begin(m, plain);
+    enum status_code code = STATUS_OK;
+
+    EXPECT_EQ(STATUS_OK, many_put_two(m, "a", "n", "0"));
+    EXPECT_STREQ("0", many_lock(m, t, "a", &code));
+    EXPECT_EQ(STATUS_OK, many_put(t, "a", "1"));
+    EXPECT_EQ(STATUS_OK, many_put(t, "n", "1"));
+    EXPECT_OK(meddle(m, t, RANGE_OP_PUSH,
+                     (struct range_txn_args){.push = RANGE_PUSH_ABORT, .force = true}, K("a")));
+    EXPECT_CODE(STATUS_TXN_RETRY, txn_commit(t));
+    EXPECT_STREQ("a=0 n=0", many_all(m));
+    EXPECT_TRUE(many_settles(m));
+}
+
+/* ---- deadlines and ends -------------------------------------------------------------------------- */
+
+static struct txn_options soon(struct many *m, uint64_t ms)
+{
+    return (struct txn_options){.deadline_ns =
+                                    env_mono_ns(shard_env(m->c.nodes[1].shard)) + ms * 1000000u};
+}
+
+MANY_TEST(nobody_waits_for_a_lock_beyond_the_deadline, "m")
+{
+    struct txn *t = many_begin(m, plain);
+    struct txn *u = NULL;
+    enum status_code code = STATUS_OK;
+
+    EXPECT_EQ(STATUS_OK, many_put_two(m, "a", "n", "0"));
+    EXPECT_STREQ("0", many_lock(m, t, "a", &code));
+    u = many_begin(m, soon(m, 300));
+    EXPECT_TRUE(many_lock(m, u, "a", &code) == NULL);
+    EXPECT_EQ(STATUS_TIMEOUT, code);
+    txn_rollback(u);
+    u = many_begin(m, soon(m, 300));
+    EXPECT_EQ(STATUS_OK, many_put(u, "a", "1"));
+    EXPECT_EQ(STATUS_OK, many_put(u, "n", "1"));
+    EXPECT_FALSE(status_ok(txn_commit(u)));
+    txn_rollback(t);
+    EXPECT_TRUE(many_settles(m));
+    EXPECT_STREQ("a=0 n=0", many_all(m));
+}
+
+/* Nothing of it is sent any more. */
+MANY_TEST(a_transaction_that_is_too_late_writes_nothing, "m")
+{
+    struct txn *t = NULL;
+
+    EXPECT_EQ(STATUS_OK, many_put_two(m, "a", "n", "0"));
+    t = many_begin(m, soon(m, 10));
+    EXPECT_EQ(STATUS_OK, many_put(t, "a", "1"));
+    EXPECT_EQ(STATUS_OK, many_put(t, "n", "1"));
+    many_sleep_ms(20);
+    EXPECT_FALSE(status_ok(txn_commit(t)));
+    EXPECT_STREQ("a=0 n=0", many_all(m));
+    EXPECT_TRUE(many_settles(m));
+}
+
+/* Rolling back, and committing without having written, let go. So does a commit in one range of what is
+ * locked in another. */
+MANY_TEST(locks_go_with_every_end, "m")
+{
+    const struct txn_lock nowait = {.strength = MVCC_EXCLUSIVE, .wait = RANGE_WAIT_ERROR};
+    const struct bytes keys[] = {K("a"), K("n")};
+    struct bytes values[2];
+    bool found[2];
+
+    EXPECT_EQ(STATUS_OK, many_put_two(m, "a", "n", "0"));
+    EXPECT_TRUE(many_settles(m));
+    for (int i = 0; i < 3; i++) {
+        struct txn *t = many_begin(m, plain);
+
+        EXPECT_OK(txn_multi_get_locked(t, &nowait, keys, 2, &m->arena, found, values));
+        if (i == 0) {
+            txn_rollback(t);
+        } else {
+            EXPECT_TRUE(i != 2 || many_put(t, "b", "1") == STATUS_OK);
+            EXPECT_OK(txn_commit(t));
+        }
+        many_sleep_ms(50);
+    }
+    EXPECT_STREQ("a=0 b=1 n=0", many_all(m));
+}
+
+/* A locking scan over ranges locks what it found, row by row. */
+MANY_TEST(scans_lock_what_they_find, "m")
+{
+    struct txn *t = many_begin(m, plain);
+    struct txn *u = many_begin(m, plain);
+    struct txn_scan scan = {.start = K("a"), .end = K("{"), .lock = {.strength = MVCC_SHARED}};
+    const struct txn_lock nowait = {.strength = MVCC_EXCLUSIVE, .wait = RANGE_WAIT_ERROR};
+    const struct txn_lock share = {.strength = MVCC_SHARED, .wait = RANGE_WAIT_ERROR};
+    const struct bytes free_key = K("b");
+    const struct bytes far_key = K("n");
+    struct bytes value;
+    bool found = false;
+    uint32_t rows = 0;
+
+    EXPECT_EQ(STATUS_OK, many_put_two(m, "a", "n", "0"));
+    EXPECT_TRUE(many_settles(m));
+    do {
+        EXPECT_OK(txn_scan(t, &scan, &m->arena));
+        rows += scan.rows_count;
+    } while (scan.more);
+    EXPECT_EQ(2, rows);
+    EXPECT_OK(txn_multi_get_locked(u, &nowait, &free_key, 1, &m->arena, &found, &value));
+    EXPECT_OK(txn_multi_get_locked(u, &share, &far_key, 1, &m->arena, &found, &value));
+    EXPECT_CODE(STATUS_LOCKED,
+                txn_multi_get_locked(u, &nowait, &far_key, 1, &m->arena, &found, &value));
+    txn_rollback(t);
+    txn_rollback(u);
 }
 
 /* ---- the past ------------------------------------------------------------------------------------ */
