@@ -387,6 +387,42 @@ TEST(kv, unknown_keys_are_looked_up_in_meta2_once)
     rig_stop(&r);
 }
 
+/* The rows of meta2 stand on a range of their own: its descriptor is asked for in meta1. */
+TEST(kv, a_range_of_meta2_is_looked_up_in_meta1)
+{
+    struct rig r;
+    struct range_desc index = {.id = {9},
+                               .start = BYTES_LIT("\x05"),
+                               .end = BYTES_LIT("\x80"),
+                               .replicas = {{{4}, {4}, {1}, RANGE_VOTER}},
+                               .replicas_count = 1,
+                               .next_replica = 2,
+                               .generation = 8};
+    struct range_desc second;
+    struct kv_stats stats;
+
+    rig_start(&r);
+    second = split_off(&r);
+    r.first.end = index.start;
+    r.first.generation++;
+    kv_set_first_range(r.kv, &r.first);
+    rig_answer(&r, 1, (struct rig_answer){.rows = meta_row(&r, &index)});
+    rig_answer(&r, 3, (struct rig_answer){.rows = meta_row(&r, &second)});
+    rig_answer(&r, 2, yes);
+    EXPECT_OK(rig_put(&r));
+    EXPECT_EQ(RANGE_FIRST_ID, r.nodes[1].last_range.v);
+    EXPECT_EQ(0x04, r.nodes[1].last.requests[0].key.ptr[0]);
+    EXPECT_EQ(9, r.nodes[3].last_range.v);
+    EXPECT_EQ(0x05, r.nodes[3].last.requests[0].key.ptr[0]);
+    EXPECT_EQ(7, r.nodes[2].last_range.v);
+    kv_get_stats(r.kv, &stats);
+    EXPECT_EQ(2, stats.lookups);
+    EXPECT_EQ(2, stats.cached);
+    EXPECT_OK(rig_put(&r)); /* All known now. */
+    EXPECT_EQ(1, r.nodes[1].asked);
+    rig_stop(&r);
+}
+
 TEST(kv, a_range_that_moved_is_looked_up_again)
 {
     struct rig r;
