@@ -24,6 +24,8 @@
 #define RANGE_WRITES_INFLIGHT_MAX  2u
 #define RANGE_PENDING_BYTES_MAX    ((size_t)32 << 20) /* Of the next write; then replicas wait. */
 #define RANGE_APPLY_ENTRIES_MAX    256u
+#define RANGE_ADMITTED_MAX         4096u              /* Writes of a range that are under way, */
+#define RANGE_ADMITTED_BYTES_MAX   ((size_t)15 << 20) /* and what they write. */
 #define RANGE_SNAPSHOT_CHUNK_BYTES ((size_t)512 << 10)
 #define RANGE_SNAPSHOT_RATE        ((uint64_t)128 << 20) /* Bytes per second that a store sends. */
 #define RANGE_SNAPSHOTS_OUT_MAX    2u
@@ -57,8 +59,17 @@ struct proposal {
     bool answered;
     struct closed_write write; /* While its timestamp is chosen and it is not appended. */
     bool latched;
+    struct replica *admitted_by; /* NULL: it does not count; see replica/admit.c. */
+    size_t admitted_bytes;
     struct latch_guard guard;
     struct latch_point points[]; /* Then the keys' bytes. */
+};
+
+/* Writes that are under way; see replica/admit.c. */
+struct admission {
+    uint32_t count;
+    size_t bytes;
+    struct wait_queue queue;
 };
 
 struct replica {
@@ -107,6 +118,7 @@ struct replica {
     struct closed_ts closed;
     struct list proposals;
     uint32_t proposals_count;
+    struct admission admission;
     struct wait_queue progress; /* Woken whenever raft moved on. */
 
     struct snapshot_in *snap_in;
@@ -400,6 +412,13 @@ NOYIELD void apply__submit(struct replica *r, uint64_t lo, uint64_t hi);
 NOYIELD void apply__resolve_proposals(struct replica *r, uint64_t upto);
 NOYIELD void apply__fail_proposals(struct replica *r, struct status why);
 NOYIELD void apply__answer_committed(struct replica *r);
+
+/* ---- replica/admit.c ---- */
+/* Waits until there is room for a write of about that many bytes; it counts until proposal__free().
+ * Errors: STATUS_OVERLOADED, STATUS_NOT_LEADER, those of waiting. */
+MAYYIELD NODISCARD struct status admit__write(struct replica *r, struct proposal *p, size_t bytes,
+                                              uint64_t deadline_ns);
+NOYIELD void admit__done(struct proposal *p);
 
 /* ---- replica/propose.c ---- */
 /* With latches on these keys, copied. NULL: out of memory. */

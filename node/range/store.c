@@ -909,6 +909,7 @@ void store_stop(struct store *s)
         wait_queue_wake_all(&r->serving);
         snapshot__stop(r);
         install__stop(r);
+        wait_queue_wake_all(&r->admission.queue);
     }
     while (s->writes_inflight > 0 || s->fibers > 0) {
         /* Each end of a write or fiber wakes us. */

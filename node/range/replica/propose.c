@@ -42,7 +42,10 @@ void proposal__free(struct proposal *p)
     if (p != NULL) {
         closed_untrack(&p->write);
     }
-    free(p);
+    if (p != NULL) {
+        admit__done(p);
+        free(p);
+    }
 }
 
 struct status proposal__append(struct replica *r, const struct command *c,

@@ -200,6 +200,7 @@ static struct replica *replica_alloc(struct store *s, range_id range, replica_id
     list_init(&r->outgoing);
     closed_init(&r->closed);
     latches_init(&r->latches);
+    wait_queue_init(&r->admission.queue);
     wait_queue_init(&r->progress);
     wait_queue_init(&r->serving);
     return r;

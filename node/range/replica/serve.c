@@ -24,6 +24,7 @@
 #include "node/base/invariant.h"
 #include "node/range/replica/eval.h"
 
+#define WRITE_OVERHEAD     64u    /* Of a write, in the log beside key and value. */
 #define RESOLVE_EXPAND_MAX 10000u /* Keys that one RESOLVE of a span settles. */
 
 /* One batch on its way. */
@@ -629,6 +630,18 @@ static struct status create_proposal(struct serve *s)
     return s->p == NULL ? FAIL(STATUS_MEMORY, "out of memory") : OK;
 }
 
+/* Waits for room among the writes of the range, holding nothing. */
+MAYYIELD static struct status admit(struct serve *s)
+{
+    size_t bytes = 0;
+
+    for (uint32_t i = 0; i < s->b->count; i++) {
+        bytes += s->b->requests[i].key.len + s->b->requests[i].value.len + WRITE_OVERHEAD;
+    }
+    TRY(admit__write(s->r, s->p, bytes, s->deadline_ns));
+    return check_serve(s, HTS_ZERO);
+}
+
 /* Does a lock in memory stand in the way of what the batch writes? */
 static bool writes_blocked(struct serve *s, struct lock_blocker *blocker)
 {
@@ -890,7 +903,8 @@ MAYYIELD static struct status write_once(struct serve *s, bool *again)
     *again = false;
     TRY(check_serve(s, HTS_ZERO));
     TRY(create_proposal(s));
-    st = latch_acquire(&s->r->latches, &s->p->guard, s->deadline_ns);
+    st = s->writes ? admit(s) : OK;
+    st = status_ok(st) ? latch_acquire(&s->r->latches, &s->p->guard, s->deadline_ns) : st;
     if (!status_ok(st)) {
         proposal__free(s->p);
         return st;
