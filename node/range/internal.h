@@ -249,6 +249,7 @@ struct store {
     struct wait_queue snapshot_turn; /* Where they do. */
     uint64_t snapshot_free_ns;       /* When the next chunk may leave. */
     struct list incoming;            /* Snapshots that come in. */
+    struct list maintenance;         /* Fibers, see maintain/work.c. */
     struct list change_work;         /* Fibers, see change/change.c. */
     uint32_t change_fibers;
     uint32_t questions;  /* Being answered, see change/ask.c. */
@@ -562,6 +563,19 @@ NOYIELD NODISCARD struct status gc__put_threshold(struct engine_batch *b, range_
 NOYIELD NODISCARD struct status gc__decode_threshold(struct bytes value, struct hts *out);
 NOYIELD NODISCARD struct status gc__load_threshold(struct replica *r, struct arena *arena);
 NOYIELD void gc__destroy(struct store *s);
+
+/* ---- maintain/work.c ---- */
+/* On the stack of a fiber that maintains a range. */
+struct maintain_work {
+    struct list link; /* Of store.maintenance. */
+    struct replica *replica;
+    struct fiber *fiber;
+};
+/* Keeps replica and store alive until work__end(); the fiber is cancelled, for good, when the store stops.
+ * Errors: STATUS_CANCELLED (it does). */
+NOYIELD NODISCARD struct status work__begin(struct maintain_work *w, struct replica *r);
+NOYIELD void work__end(struct maintain_work *w);
+NOYIELD void work__stop(struct store *s);
 
 /* ---- maintain/checksum.c ---- */
 /* The command with this index was written, and `snap` (owned; may be NULL) was taken behind it. */

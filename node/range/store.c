@@ -863,6 +863,7 @@ struct status store_create(const struct store_options *o, struct arena *msg_aren
     list_init(&s->graves);
     list_init(&s->change_work);
     list_init(&s->incoming);
+    list_init(&s->maintenance);
     list_init(&s->sealed);
     wait_queue_init(&s->snapshot_turn);
     outbox__init(&s->outbox);
@@ -898,6 +899,7 @@ void store_stop(struct store *s)
     void *value = NULL;
 
     s->stopping = true;
+    work__stop(s);
     change__stop(s);
     shard_timer_disarm(s->shard, &s->tick);
     side__stop(s->side);

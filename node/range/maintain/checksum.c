@@ -378,6 +378,7 @@ struct status store_check_consistency(struct store *s, range_id range, uint64_t 
 {
     struct replica *r = store__find(s, range);
     const uint64_t latest = env_mono_ns(shard_env(s->shard)) + DIGEST_NS_MAX;
+    struct maintain_work work;
     struct check *k = NULL;
     struct status st = OK;
 
@@ -394,17 +395,18 @@ struct status store_check_consistency(struct store *s, range_id range, uint64_t 
         free(k);
         return FAIL(STATUS_OVERLOADED, "the range is being checked already");
     }
+    st = work__begin(&work, r);
+    if (!status_ok(st)) {
+        free(k);
+        return st;
+    }
     k->replica = r;
     k->own = r->checksum;
     k->deadline_ns = deadline_ns < latest ? deadline_ns : latest;
     r->checksum->checking = true;
-    replica__acquire(r);
-    s->fibers++;
     st = check(k, out);
     k->own->checking = false;
-    s->fibers--;
-    replica__release(r);
+    work__end(&work);
     free(k);
-    wait_queue_wake_all(&s->idle);
     return st;
 }

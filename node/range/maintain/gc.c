@@ -523,6 +523,7 @@ struct status store_gc(struct store *s, range_id range, const struct store_gc_op
                        uint64_t deadline_ns, struct store_gc_result *out)
 {
     struct replica *r = store__find(s, range);
+    struct maintain_work work;
     struct status st = OK;
 
     *out = (struct store_gc_result){.threshold = HTS_ZERO};
@@ -532,9 +533,8 @@ struct status store_gc(struct store *s, range_id range, const struct store_gc_op
     if (r->collecting) {
         return FAIL(STATUS_OVERLOADED, "garbage of the range is being collected already");
     }
+    TRY(work__begin(&work, r));
     r->collecting = true;
-    replica__acquire(r);
-    s->fibers++;
     st = leftovers__settle(r, o, deadline_ns, out);
     if (!o->keep_versions && r->life == REPLICA_INIT && !s->stopping) {
         const struct status versions = run(r, o, deadline_ns, out);
@@ -542,8 +542,6 @@ struct status store_gc(struct store *s, range_id range, const struct store_gc_op
         st = status_ok(st) ? versions : st;
     }
     r->collecting = false;
-    s->fibers--;
-    replica__release(r);
-    wait_queue_wake_all(&s->idle);
+    work__end(&work);
     return st;
 }

@@ -162,6 +162,22 @@ TEST(checksum, without_a_majority_it_is_only_reported)
     cluster_stop(&c);
 }
 
+/* A peer that is cut off would be waited for: not when the store stops. */
+TEST(checksum, a_stop_ends_it)
+{
+    struct cluster c;
+    struct check x;
+
+    three_voters(&c);
+    c.nodes[2].cut = true;
+    begin(&c, 0, &x);
+    cluster_run_ms(&c, 200);
+    EXPECT_FALSE(x.done);
+    cluster_stop(&c); /* Would find that the store does not stop. */
+    EXPECT_TRUE(x.done);
+    EXPECT_CODE(STATUS_CANCELLED, x.st);
+}
+
 TEST(checksum, one_at_a_time)
 {
     struct cluster c;
