@@ -83,9 +83,9 @@ void history_return(struct sim_world *w, size_t i, enum op_outcome outcome)
 const char *op_text(const struct op *op, char *out, size_t size)
 {
     static const char *const kinds[OP_KIND_COUNT] = {
-        "read",      "write",    "cas",         "insert", "set-read", "add",
-        "count",     "transfer", "bank",        "schema", "append",   "fork-write",
-        "fork-read", "unique",   "unique-read", "skew",   "past"};
+        "read",        "write", "cas",    "insert",          "set-read",    "add",       "count",
+        "transfer",    "bank",  "schema", "append",          "fork-write",  "fork-read", "unique",
+        "unique-read", "skew",  "past",   "locked-transfer", "locked-bank", "locks"};
     static const char *const outcomes[] = {"unknown", "ok", "failed", "refused"};
 
     (void)snprintf(out, size,
@@ -377,10 +377,10 @@ void history_check(struct sim_world *w, int64_t total)
             check_set_read(w, o);
         } else if (o->kind == OP_COUNT) {
             check_count(w, o);
-        } else if (o->kind == OP_BANK && o->result != total) {
-            sim_fail(w,
-                     "bank: node %u read a total of %" PRId64 " instead of %" PRId64 " at %.6f s",
-                     o->node, o->result, total, (double)o->returned_ns / 1e9);
+        } else if ((o->kind == OP_BANK || o->kind == OP_LOCKED_BANK) && o->result != total) {
+            sim_fail(w, "%s: node %u read a total of %" PRId64 " instead of %" PRId64 " at %.6f s",
+                     o->kind == OP_BANK ? "bank" : "locked bank", o->node, o->result, total,
+                     (double)o->returned_ns / 1e9);
         }
     }
     if (!w->failed) {

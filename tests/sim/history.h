@@ -33,6 +33,9 @@ enum op_kind {
     OP_UNIQUE_READ, /* who has `key` -> found, result by the index, expect by the table */
     OP_SKEW, /* one side (arg) of pair `key` changes, never both off -> result, what it saw */
     OP_PAST, /* table `key` at time arg -> result near, expect by the leaseholder; digests */
+    OP_LOCKED_TRANSFER, /* the same as TRANSFER, read committed, of locked rows of another bank */
+    OP_LOCKED_BANK,     /* its total */
+    OP_LOCKS,           /* some rows locked in any order; of `key` */
     OP_KIND_COUNT
 };
 

@@ -22,6 +22,7 @@
 #define PAST_STEP_NS    (SEC / 2) /* Times in the past are multiples. */
 #define CLAIMS_NS       (SEC / 2) /* A unique key is fought for for so long. */
 #define SETUP_PAUSE_NS  (200 * MS)
+#define PATIENCE_NS     (8 * SEC)
 #define VERIFY_TRIES    40u
 #define VERIFY_PAUSE_NS (250 * MS)
 
@@ -253,7 +254,11 @@ static void choose_details(struct client *c, struct op *o)
         o->arg = 1;
         break;
     case OP_TRANSFER:
+    case OP_LOCKED_TRANSFER:
         choose_transfer(c, o);
+        break;
+    case OP_LOCKS:
+        o->key = rng_below(&c->rng, LOAD_LOCKS_MAX);
         break;
     case OP_SCHEMA:
         choose_schema(c, o);
@@ -279,6 +284,7 @@ static void choose_details(struct client *c, struct op *o)
     case OP_SET_READ:
     case OP_COUNT:
     case OP_BANK:
+    case OP_LOCKED_BANK:
     case OP_KIND_COUNT:
         break;
     }
@@ -291,9 +297,12 @@ static enum op_kind choose_kind(struct client *c)
         enum op_kind kind;
         uint32_t weight;
     } mix[] = {
-        {OP_PAST, 40},     {OP_READ, 110}, {OP_WRITE, 110}, {OP_CAS, 80},      {OP_INSERT, 50},
-        {OP_SET_READ, 10}, {OP_ADD, 30},   {OP_COUNT, 20},  {OP_APPEND, 270},  {OP_FORK_READ, 80},
-        {OP_UNIQUE, 60},   {OP_SKEW, 50},  {OP_BANK, 30},   {OP_TRANSFER, 60},
+        {OP_PAST, 40},        {OP_READ, 90},     {OP_WRITE, 100},
+        {OP_CAS, 70},         {OP_INSERT, 50},   {OP_SET_READ, 10},
+        {OP_ADD, 30},         {OP_COUNT, 20},    {OP_APPEND, 230},
+        {OP_FORK_READ, 80},   {OP_UNIQUE, 60},   {OP_SKEW, 50},
+        {OP_BANK, 30},        {OP_TRANSFER, 60}, {OP_LOCKED_TRANSFER, 40},
+        {OP_LOCKED_BANK, 15}, {OP_LOCKS, 25},
     };
     uint64_t dice = rng_below(&c->rng, 1000);
 
@@ -336,6 +345,20 @@ static void note_states(struct sim_world *w, const struct op *o, enum op_outcome
         w->states[SIM_STATE_PAIR_SWITCHED] += o->kind == OP_SKEW ? 1 : 0;
         w->states[SIM_STATE_FORK_READ] +=
             o->kind == OP_FORK_READ && o->result != 0 && o->result != all ? 1 : 0;
+    }
+}
+
+/* Whoever waits for locks is through within seconds while nothing is broken. */
+static void check_patience(struct sim_world *w, const struct op *o)
+{
+    const uint64_t took_ns = w->now_ns - o->called_ns;
+
+    if (o->kind != OP_LOCKS || took_ns < PATIENCE_NS) {
+        return;
+    }
+    if (w->faults_from_ns == 0 || (w->recovered_ns != 0 && o->called_ns > w->recovered_ns)) {
+        sim_fail(w, "locks: node %u took %.3f s for a few locks at %.6f s", o->node,
+                 (double)took_ns / 1e9, (double)o->called_ns / 1e9);
     }
 }
 
@@ -389,6 +412,9 @@ static enum op_outcome run_op(struct client *c)
     o->elements_count = c->op.elements_count;
     c->op.elements = NULL;
     history_return(w, i, outcome);
+    if (!c->node->cut) {
+        check_patience(w, &w->history->ops[i]);
+    }
     note_progress(c, outcome);
     arena_reset(&c->arena);
     return outcome;
@@ -555,7 +581,8 @@ static void verify_fiber(void *arg)
     const uint64_t registers = c->node->world->load->registers_max;
     const uint64_t claims = c->node->world->load->claims_max;
     const uint64_t step = c->node->world->nodes_count;
-    bool ok = insist(c, OP_SET_READ, 0) && insist(c, OP_COUNT, 0) && insist(c, OP_BANK, 0);
+    bool ok = insist(c, OP_SET_READ, 0) && insist(c, OP_COUNT, 0) && insist(c, OP_BANK, 0) &&
+              insist(c, OP_LOCKED_BANK, 0);
 
     for (uint64_t key = c->node->index; ok && key < registers; key += step) {
         ok = insist(c, OP_READ, key); /* There are many: each node takes its share. */

@@ -15,6 +15,7 @@
 #define LOAD_TOTAL         ((int64_t)LOAD_ACCOUNTS * LOAD_ACCOUNT_START)
 #define LOAD_FIRST_TABLE   9001u /* Of the workloads on keys. */
 #define LOAD_PAST_TABLES   8u    /* So many tables are read in the past. */
+#define LOAD_LOCKS_MAX     3u    /* Rows that one transaction locks. */
 #define LOAD_PAIRS         6u    /* Of switches. */
 #define LOAD_APPEND_OPS    5u    /* Of a transaction over lists. */
 #define LOAD_LOOK_LISTS    64u   /* The same at the last look. */

@@ -51,6 +51,18 @@ struct status load_kv__begin(struct client *c, bool read_only, bool implicit, st
     return OK;
 }
 
+struct status load_kv__begin_as(struct client *c, enum txn_isolation isolation, struct txn **out)
+{
+    const struct txn_options o = {
+        .isolation = isolation,
+        .deadline_ns = env_mono_ns(&c->node->env) + DEADLINE_NS,
+    };
+
+    TRY(txn_begin(node_kv(c->node->node), &c->arena, &o, out));
+    c->session = *out;
+    return OK;
+}
+
 struct status load_kv__commit(struct client *c, struct txn *t)
 {
     c->session = NULL;
@@ -226,6 +238,12 @@ static struct status dispatch(struct client *c, bool *refused)
         return load_kv__unique_read(c);
     case OP_SKEW:
         return load_kv__skew(c);
+    case OP_LOCKED_TRANSFER:
+        return load_kv__locked_transfer(c);
+    case OP_LOCKED_BANK:
+        return scan_table(c, TABLE_LOCKED);
+    case OP_LOCKS:
+        return load_kv__locks(c);
     case OP_SCHEMA: /* There are no tables. */
     case OP_PAST:   /* Of no api. */
     case OP_KIND_COUNT:
@@ -238,7 +256,7 @@ static bool writes(enum op_kind kind)
 {
     return kind == OP_WRITE || kind == OP_CAS || kind == OP_INSERT || kind == OP_ADD ||
            kind == OP_TRANSFER || kind == OP_APPEND || kind == OP_FORK_WRITE || kind == OP_UNIQUE ||
-           kind == OP_SKEW;
+           kind == OP_SKEW || kind == OP_LOCKED_TRANSFER;
 }
 
 /* What the codes mean is the contract of txn.h. */
@@ -251,6 +269,7 @@ static enum op_outcome outcome_of(struct client *c, struct status st)
         return OP_OK;
     case STATUS_TXN_RETRY:
     case STATUS_DEADLOCK:
+    case STATUS_LOCKED:
         sim_state(w, SIM_STATE_OP_RETRY);
         return OP_FAILED;
     case STATUS_UNAVAILABLE:
@@ -295,6 +314,8 @@ static struct status setup(struct client *c)
     TRY(load_kv__begin(c, false, false, &t));
     for (uint64_t i = 0; i < LOAD_ACCOUNTS; i++) {
         TRY(load_kv__put_number(c, t, load_kv__row_key(c, TABLE_BANK, i), LOAD_ACCOUNT_START,
+                                false));
+        TRY(load_kv__put_number(c, t, load_kv__row_key(c, TABLE_LOCKED, i), LOAD_ACCOUNT_START,
                                 false));
     }
     for (uint64_t i = 0; i < 2 * (uint64_t)LOAD_PAIRS; i++) {

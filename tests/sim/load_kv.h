@@ -17,6 +17,7 @@ enum kv_table {
     TABLE_CLAIMS, /* By row. */
     TABLE_OWNERS, /* By key: the index of the one above. */
     TABLE_SKEW,
+    TABLE_LOCKED, /* A second bank. */
 };
 
 /* In the client's arena. */
@@ -24,6 +25,7 @@ struct bytes load_kv__row_key(struct client *c, enum kv_table table, uint64_t id
 void load_kv__table_span(struct client *c, enum kv_table table, struct bytes *start,
                          struct bytes *end);
 struct status load_kv__begin(struct client *c, bool read_only, bool implicit, struct txn **out);
+struct status load_kv__begin_as(struct client *c, enum txn_isolation isolation, struct txn **out);
 MAYYIELD struct status load_kv__commit(struct client *c, struct txn *t);
 MAYYIELD struct status load_kv__put_number(struct client *c, struct txn *t, struct bytes key,
                                            int64_t v, bool insert);
@@ -37,3 +39,5 @@ MAYYIELD struct status load_kv__fork_read(struct client *c);
 MAYYIELD struct status load_kv__unique(struct client *c, bool *refused);
 MAYYIELD struct status load_kv__unique_read(struct client *c);
 MAYYIELD struct status load_kv__skew(struct client *c);
+MAYYIELD struct status load_kv__locked_transfer(struct client *c);
+MAYYIELD struct status load_kv__locks(struct client *c);

@@ -1,5 +1,5 @@
 /*
- * load_kv_txn.c -- operations over several keys, made to collide: lists, forks, unique keys, switches.
+ * load_kv_txn.c -- operations over several keys, made to collide: lists, forks, unique keys, switches, locks.
  *
  * A list is one value, its elements one after the other as big-endian numbers. Transactions that only
  * read are declared so half of the time. Clients think between two requests now and then: a transaction
@@ -203,5 +203,71 @@ struct status load_kv__skew(struct client *c)
     c->op.result = on[0] | on[1] << 1;
     think(c);
     TRY(load_kv__put_number(c, t, sides[own], on[1 - own] == 0 || on[own] == 0 ? 1 : 0, false));
+    return load_kv__commit(c, t);
+}
+
+/* ---- locks --------------------------------------------------------------------------------------- */
+
+MAYYIELD static struct status lock_rows(struct client *c, struct txn *t, const struct bytes *keys,
+                                        uint32_t count, enum range_wait wait, int64_t *numbers)
+{
+    const struct txn_lock lock = {.strength = MVCC_EXCLUSIVE, .wait = wait};
+    struct bytes values[LOAD_LOCKS_MAX];
+    bool found[LOAD_LOCKS_MAX];
+
+    INVARIANT(count <= LOAD_LOCKS_MAX);
+    TRY(txn_multi_get_locked(t, &lock, keys, count, &c->arena, found, values));
+    for (uint32_t i = 0; i < count; i++) {
+        numbers[i] = found[i] && values[i].len == 8 ? (int64_t)be64_get(values[i].ptr) : 0;
+    }
+    return OK;
+}
+
+/* Locks both accounts, at once or one after the other, and moves money. What it read it has locked: read
+ * committed is enough. */
+struct status load_kv__locked_transfer(struct client *c)
+{
+    const bool together = rng_permille(&c->rng, 400);
+    struct bytes keys[2] = {load_kv__row_key(c, TABLE_LOCKED, c->op.key),
+                            load_kv__row_key(c, TABLE_LOCKED, (uint64_t)c->op.expect)};
+    int64_t balance[2];
+    struct txn *t = NULL;
+
+    TRY(load_kv__begin_as(c, TXN_READ_COMMITTED, &t));
+    txn_statement(t);
+    if (together) {
+        TRY(lock_rows(c, t, keys, 2, RANGE_WAIT_BLOCK, balance));
+    } else {
+        TRY(lock_rows(c, t, &keys[0], 1, RANGE_WAIT_BLOCK, &balance[0]));
+        think(c);
+        txn_statement(t);
+        TRY(lock_rows(c, t, &keys[1], 1, RANGE_WAIT_BLOCK, &balance[1]));
+    }
+    think(c);
+    txn_statement(t);
+    TRY(load_kv__put_number(c, t, keys[0], balance[0] - c->op.arg, false));
+    TRY(load_kv__put_number(c, t, keys[1], balance[1] + c->op.arg, false));
+    return load_kv__commit(c, t);
+}
+
+/* Two or three rows in an order of its own: a deadlock when another one does the same. */
+struct status load_kv__locks(struct client *c)
+{
+    const uint64_t count = rng_between(&c->rng, 2, LOAD_LOCKS_MAX);
+    const uint64_t step = rng_permille(&c->rng, 500) ? 1 : LOAD_LOCKS_MAX - 1; /* Up or down. */
+    const enum range_wait wait = rng_permille(&c->rng, 100) ? RANGE_WAIT_ERROR : RANGE_WAIT_BLOCK;
+    const bool read_committed = rng_permille(&c->rng, 500);
+    struct txn *t = NULL;
+
+    TRY(load_kv__begin_as(c, read_committed ? TXN_READ_COMMITTED : TXN_SERIALIZABLE, &t));
+    for (uint64_t i = 0; i < count; i++) {
+        const struct bytes key =
+            load_kv__row_key(c, TABLE_LOCKED, (c->op.key + i * step) % LOAD_LOCKS_MAX);
+        int64_t ignored = 0;
+
+        txn_statement(t);
+        TRY(lock_rows(c, t, &key, 1, wait, &ignored));
+        think(c);
+    }
     return load_kv__commit(c, t);
 }

@@ -163,7 +163,7 @@ static bool writes(enum op_kind kind)
 {
     return kind == OP_WRITE || kind == OP_CAS || kind == OP_INSERT || kind == OP_ADD ||
            kind == OP_TRANSFER || kind == OP_SCHEMA || kind == OP_APPEND || kind == OP_FORK_WRITE ||
-           kind == OP_UNIQUE || kind == OP_SKEW;
+           kind == OP_UNIQUE || kind == OP_SKEW || kind == OP_LOCKED_TRANSFER;
 }
 
 /* Of the SQLSTATE that the client got last. 40003 is the only one that leaves a write in doubt; all
@@ -179,7 +179,8 @@ enum op_outcome load_sql__outcome_of(struct client *c)
     if (strcmp(a->sqlstate, "40003") == 0) {
         return writes(c->op.kind) ? OP_UNKNOWN : OP_FAILED;
     }
-    if (strcmp(a->sqlstate, "40001") == 0 || strcmp(a->sqlstate, "40P01") == 0) {
+    if (strcmp(a->sqlstate, "40001") == 0 || strcmp(a->sqlstate, "40P01") == 0 ||
+        strcmp(a->sqlstate, "55P03") == 0) {
         sim_state(w, SIM_STATE_OP_RETRY);
         return OP_FAILED;
     }
@@ -314,11 +315,11 @@ static enum op_outcome do_set_read(struct client *c)
     return OP_OK;
 }
 
-static enum op_outcome do_bank(struct client *c)
+static enum op_outcome add_up(struct client *c, const char *text)
 {
     const struct answer *a = load_sql__answer(c);
 
-    if (!load_sql__query(c, "SELECT id, balance FROM accounts")) {
+    if (!load_sql__query(c, text)) {
         return load_sql__outcome_of(c);
     }
     for (uint32_t i = 1; i < a->count; i += 2) {
@@ -455,7 +456,7 @@ static enum op_outcome sql_run(struct client *c)
     case OP_TRANSFER:
         return do_transfer(c);
     case OP_BANK:
-        return do_bank(c);
+        return add_up(c, "SELECT id, balance FROM accounts");
     case OP_SCHEMA:
         return do_schema(c);
     case OP_APPEND:
@@ -470,6 +471,12 @@ static enum op_outcome sql_run(struct client *c)
         return load_sql__unique_read(c);
     case OP_SKEW:
         return load_sql__skew(c);
+    case OP_LOCKED_TRANSFER:
+        return load_sql__locked_transfer(c);
+    case OP_LOCKED_BANK:
+        return add_up(c, "SELECT id, balance FROM locked");
+    case OP_LOCKS:
+        return load_sql__locks(c);
     case OP_PAST: /* Of no api. */
     case OP_KIND_COUNT:
         break;

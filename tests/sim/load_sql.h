@@ -39,3 +39,5 @@ MAYYIELD enum op_outcome load_sql__fork_read(struct client *c);
 MAYYIELD enum op_outcome load_sql__unique(struct client *c);
 MAYYIELD enum op_outcome load_sql__unique_read(struct client *c);
 MAYYIELD enum op_outcome load_sql__skew(struct client *c);
+MAYYIELD enum op_outcome load_sql__locked_transfer(struct client *c);
+MAYYIELD enum op_outcome load_sql__locks(struct client *c);

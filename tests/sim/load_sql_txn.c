@@ -1,5 +1,5 @@
 /*
- * load_sql_txn.c -- SQL transactions made to collide: lists, forks, unique keys, switches.
+ * load_sql_txn.c -- SQL transactions made to collide: lists, forks, unique keys, switches, locks.
  *
  * A list is a set of rows (list, position, element); an append finds the last position and inserts behind
  * it, so that what a transaction depends on is a span in which others insert, and a list may lie in
@@ -191,6 +191,64 @@ enum op_outcome load_sql__skew(struct client *c)
     return load_sql__query(c, "COMMIT") ? OP_OK : give_up(c);
 }
 
+/* ---- locks --------------------------------------------------------------------------------------- */
+
+MAYYIELD static bool lock_account(struct client *c, uint64_t id, int64_t *balance)
+{
+    const struct answer *a = load_sql__answer(c);
+
+    if (!load_sql__queryf(c, "SELECT balance FROM locked WHERE id = %" PRIu64 " FOR UPDATE", id)) {
+        return false;
+    }
+    *balance = a->count > 0 ? a->values[0] : 0;
+    return true;
+}
+
+/* What it read it has locked: read committed is enough to write what was computed outside. */
+enum op_outcome load_sql__locked_transfer(struct client *c)
+{
+    const uint64_t from = c->op.key;
+    const uint64_t to = (uint64_t)c->op.expect;
+    int64_t a = 0;
+    int64_t b = 0;
+
+    if (!load_sql__query(c, "BEGIN ISOLATION LEVEL READ COMMITTED") || !lock_account(c, from, &a)) {
+        return give_up(c);
+    }
+    think(c);
+    if (!lock_account(c, to, &b) ||
+        !load_sql__queryf(c, "UPDATE locked SET balance = %" PRId64 " WHERE id = %" PRIu64,
+                          a - c->op.arg, from)) {
+        return give_up(c);
+    }
+    think(c);
+    if (!load_sql__queryf(c, "UPDATE locked SET balance = %" PRId64 " WHERE id = %" PRIu64,
+                          b + c->op.arg, to)) {
+        return give_up(c);
+    }
+    return load_sql__query(c, "COMMIT") ? OP_OK : give_up(c);
+}
+
+enum op_outcome load_sql__locks(struct client *c)
+{
+    const uint64_t count = rng_between(&c->rng, 2, LOAD_LOCKS_MAX);
+    const uint64_t step = rng_permille(&c->rng, 500) ? 1 : LOAD_LOCKS_MAX - 1; /* Up or down. */
+    const char *wait = rng_permille(&c->rng, 100) ? "NOWAIT" : "";
+
+    if (!load_sql__query(c, rng_permille(&c->rng, 500) ? "BEGIN"
+                                                       : "BEGIN ISOLATION LEVEL READ COMMITTED")) {
+        return give_up(c);
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        if (!load_sql__queryf(c, "SELECT id FROM locked WHERE id = %" PRIu64 " FOR UPDATE %s",
+                              (c->op.key + i * step) % LOAD_LOCKS_MAX, wait)) {
+            return give_up(c);
+        }
+        think(c);
+    }
+    return load_sql__query(c, "COMMIT") ? OP_OK : give_up(c);
+}
+
 /* ---- tables -------------------------------------------------------------------------------------- */
 
 bool load_sql__setup_txn(struct client *c)
@@ -202,6 +260,7 @@ bool load_sql__setup_txn(struct client *c)
         "CREATE TABLE IF NOT EXISTS claims (row_id int8 PRIMARY KEY, key int8)",
         "CREATE TABLE IF NOT EXISTS owners (key int8 PRIMARY KEY, row_id int8)",
         "CREATE TABLE IF NOT EXISTS switches (id int8 PRIMARY KEY, lit int8)",
+        "CREATE TABLE IF NOT EXISTS locked (id int8 PRIMARY KEY, balance int8)",
     };
     bool ok = true;
 
@@ -210,6 +269,10 @@ bool load_sql__setup_txn(struct client *c)
     }
     for (uint32_t i = 0; i < 2 * LOAD_PAIRS && ok; i++) {
         ok = load_sql__queryf(c, "INSERT INTO switches VALUES (%u, 1) ON CONFLICT DO NOTHING", i);
+    }
+    for (uint32_t i = 0; i < LOAD_ACCOUNTS && ok; i++) {
+        ok = load_sql__queryf(c, "INSERT INTO locked VALUES (%u, %d) ON CONFLICT DO NOTHING", i,
+                              LOAD_ACCOUNT_START);
     }
     return ok;
 }

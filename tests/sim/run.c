@@ -97,12 +97,14 @@ void sim_run(const struct sim_options *o, struct sim_result *out)
     *out = (struct sim_result){0};
     warm_up(w);
     if (!w->failed) {
+        w->faults_from_ns = w->now_ns;
         chaos_start(w);
         sim_world_run_until(w, w->now_ns + o->seconds * SEC);
         chaos_heal(w);
         load_probe(w->load);
         healed_ns = w->now_ns;
         verify_recovery(w, healed_ns, &out->recovery_ns);
+        w->recovered_ns = w->now_ns;
         sim_world_run_until(w, w->now_ns + AFTER_NS);
     }
     stop_clients(w);

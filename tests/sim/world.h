@@ -123,6 +123,8 @@ struct sim_world {
     struct sim_events events;
     uint64_t hash;
     uint64_t events_run;
+    uint64_t faults_from_ns; /* 0: none yet. */
+    uint64_t recovered_ns;   /* All nodes have made progress after healing; 0: not yet. */
     struct rng rng_net;
     struct rng rng_disk;
     struct rng rng_sched;
