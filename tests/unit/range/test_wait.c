@@ -128,6 +128,17 @@ static void do_put(struct act *a)
     a->st = rig_one(&a->c->nodes[0], a->batch, &q, NULL, NULL);
 }
 
+static struct status send_fails(void *ctx, struct range_batch *b, uint64_t deadline_ns,
+                                struct arena *arena, struct range_result *out)
+{
+    UNUSED(ctx);
+    UNUSED(b);
+    UNUSED(deadline_ns);
+    UNUSED(arena);
+    UNUSED(out);
+    return FAIL(STATUS_UNAVAILABLE, "nobody there");
+}
+
 TEST(wait, nowait_is_refused_at_once)
 {
     struct cluster c;
@@ -400,6 +411,65 @@ TEST(wait, the_end_of_the_lease_ends_waits)
     finish(&other);
     EXPECT_OK(other.st); /* Sent again by the rig. */
     EXPECT_TRUE(other.took_ms < 200);
+    cluster_stop(&c);
+}
+
+/* No anchor can be reached for a while: the push is repeated until one answers. */
+TEST(wait, pushes_that_fail_are_repeated)
+{
+    struct cluster c;
+    struct act writer;
+    struct act other;
+
+    start(&c);
+    writer = act_of(&c, 1, KEY_A);
+    run(&writer, do_write);
+    run(&writer, do_end);
+    EXPECT_EQ(RANGE_TXN_COMMITTED, writer.info.status);
+    other = act_of(&c, 0, KEY_A);
+    c.nodes[0].store->o.send = send_fails;
+    launch(&other, do_put);
+    cluster_run_ms(&c, 1000);
+    EXPECT_FALSE(other.done);
+    rig_connect(&c);
+    c.nodes[0].store->pushes.sent += 2000; /* As many as a store may have under way. */
+    cluster_run_ms(&c, 300);
+    EXPECT_FALSE(other.done);
+    c.nodes[0].store->pushes.sent -= 2000;
+    cluster_run_ms(&c, 150);
+    EXPECT_TRUE(other.done);
+    EXPECT_OK(other.st);
+    cluster_stop(&c);
+}
+
+/* A statement that is cancelled leaves neither a place in the queue nor a push. */
+TEST(wait, a_cancelled_request_leaves_nothing_behind)
+{
+    struct cluster c;
+    struct act holder;
+    struct cluster_call call = {.one = {.op = RANGE_OP_PUT, .key = KEY_A}};
+    struct replica *r = NULL;
+
+    start(&c);
+    holder = act_of(&c, 1, KEY_A);
+    run(&holder, do_lock);
+    call.node = &c.nodes[0];
+    call.batch.txn = (struct range_batch_txn){.id = {{5}}, .anchor = ANCHOR};
+    cluster_call_start(&call);
+    cluster_run_ms(&c, 100);
+    r = store__find(c.nodes[0].store, (range_id){RANGE_FIRST_ID});
+    EXPECT_EQ(1, lock_table_waiters(r->locks));
+    EXPECT_EQ(1, c.nodes[0].store->pushes.sent);
+    shard_enter(c.nodes[0].shard);
+    fiber_cancel(call.fiber);
+    shard_leave(c.nodes[0].shard);
+    EXPECT_TRUE(cluster_call_wait(&call, 5));
+    EXPECT_CODE(STATUS_CANCELLED, call.st);
+    cluster_run_ms(&c, 2);
+    EXPECT_EQ(0, lock_table_waiters(r->locks));
+    EXPECT_EQ(0, c.nodes[0].store->pushes.sent);
+    EXPECT_EQ(0, c.nodes[0].store->pushes.count);
+    cluster_call_end(&call);
     cluster_stop(&c);
 }
 
