@@ -330,6 +330,7 @@ static enum verdict judge_answer(struct kv *kv, struct range_batch *b, struct ro
     switch (out->st.code) {
     case STATUS_OK:
     case STATUS_TXN_RETRY:
+    case STATUS_TXN_ABORTED:
     case STATUS_UNCERTAIN:
     case STATUS_EXISTS:
         if (!b->follower) {

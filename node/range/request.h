@@ -55,7 +55,7 @@ enum range_op {
  *   COMMITTED  also when that was so before, by recovery: the batch's writes are not repeated then. Without
  *              spans all is settled: the record is removed.
  *   ABORTED    when asked for: the record is removed, no other can be made.
- * An aborted transaction that asks for anything else gets STATUS_TXN_RETRY.
+ * An aborted transaction that asks for anything else gets STATUS_TXN_ABORTED.
  */
 enum range_txn_status {
     RANGE_TXN_PENDING = 0, /* Also: no record, and it may still come. */

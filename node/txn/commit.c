@@ -28,7 +28,8 @@
 #include "node/base/invariant.h"
 #include "node/txn/internal.h"
 
-#define ATTEMPTS_MAX 10u /* To end above pushes. */
+#define ATTEMPTS_MAX   10u /* To end above pushes. */
+#define IDENTITIES_MAX 3u
 #define LISTED_PART_MAX \
     ((size_t)4 << 20) /* Writes of one range beyond it may take several commands. */
 
@@ -192,7 +193,7 @@ MAYYIELD static struct status ask_commit(struct txn *t, struct hts sent, struct 
         t->commit_ts = result.responses[0].txn->ts;
         return OK;
     case RANGE_TXN_ABORTED:
-        return FAIL(STATUS_TXN_RETRY, "an answer to the commit was lost; nothing was committed");
+        return FAIL(STATUS_TXN_ABORTED, "an answer to the commit was lost; nothing was committed");
     case RANGE_TXN_PENDING:
     case RANGE_TXN_STAGING:
         break;
@@ -415,9 +416,9 @@ MAYYIELD static struct status find_out(struct commit *c)
 
     TRY(txn__recover(&t->ref, t->o.deadline_ns, t->arena, &committed, &c->ts));
     c->decided = committed;
-    return committed
-               ? OK
-               : FAIL(STATUS_TXN_RETRY, "an answer to the commit was lost; nothing was committed");
+    return committed ? OK
+                     : FAIL(STATUS_TXN_ABORTED,
+                            "an answer to the commit was lost; nothing was committed");
 }
 
 MAYYIELD static struct status commit_by_record(struct commit *c)
@@ -477,14 +478,14 @@ static struct settle *let_go(const struct txn *t)
     return s;
 }
 
-MAYYIELD static struct status commit_writes(struct txn *t)
+MAYYIELD static struct status commit_once(struct txn *t)
 {
     struct commit c = {.t = t};
     struct status st = OK;
     struct settle *s = NULL;
 
     if (t->doomed) {
-        st = FAIL(STATUS_TXN_RETRY, "the transaction was aborted by another one");
+        st = FAIL(STATUS_TXN_ABORTED, "the transaction was aborted by another one");
     } else {
         TRY(prepare(&c));
         st = commit_at_once(&c);
@@ -497,6 +498,22 @@ MAYYIELD static struct status commit_writes(struct txn *t)
         txn__service_settle(t->service, s);
     }
     return st;
+}
+
+/*
+ * A transaction may lose its identity without fault of its own: the lease of its anchor has moved, or an
+ * answer was lost and it made sure that nothing was committed. Its writes stand here, and what it read is
+ * validated by whoever commits: so it tries again as another one.
+ */
+MAYYIELD static struct status commit_writes(struct txn *t)
+{
+    struct status st = commit_once(t);
+
+    for (uint32_t i = 0; st.code == STATUS_TXN_ABORTED && i < IDENTITIES_MAX; i++) {
+        txn__renew(t);
+        st = commit_once(t);
+    }
+    return st.code == STATUS_TXN_ABORTED ? FAIL(STATUS_TXN_RETRY, status_text(st)) : st;
 }
 
 struct status txn_commit(struct txn *t)

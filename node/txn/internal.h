@@ -118,6 +118,8 @@ MAYYIELD NODISCARD struct status txn__wait_clock(struct kv *kv, struct hts ts);
 NOYIELD NODISCARD struct status txn__identify(struct txn *t, struct bytes anchor);
 /* The same with the key of its first write. */
 NOYIELD void txn__identify_by_write(struct txn *t);
+/* Another id, as if it began now; its anchor, writes and reads stay. Locks are the old one's. */
+NOYIELD void txn__renew(struct txn *t);
 NOYIELD struct range_batch_txn txn__batch_txn(const struct txn *t);
 
 /* ---- record.c ---- */

@@ -64,7 +64,7 @@ MAYYIELD static bool is_aborted(const struct txn_ref *ref, struct arena *arena)
         txn__ask_record(ref, RANGE_OP_HEARTBEAT, &args,
                         env_mono_ns(shard_env(kv_shard(ref->kv))) + TXN_EXPIRY_NS, arena, &info);
 
-    return st.code == STATUS_TXN_RETRY || (status_ok(st) && info.status == RANGE_TXN_ABORTED);
+    return st.code == STATUS_TXN_ABORTED || (status_ok(st) && info.status == RANGE_TXN_ABORTED);
 }
 
 MAYYIELD static void beat_fiber(void *arg)

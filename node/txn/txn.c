@@ -117,6 +117,14 @@ void txn__identify_by_write(struct txn *t)
     }
 }
 
+void txn__renew(struct txn *t)
+{
+    t->ref.id = (struct uuid){{0}};
+    choose_id(t);
+    t->ref.min_ts = kv_now(t->kv);
+    t->doomed = false;
+}
+
 struct range_batch_txn txn__batch_txn(const struct txn *t)
 {
     return (struct range_batch_txn){

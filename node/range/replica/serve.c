@@ -790,7 +790,7 @@ static struct status check_not_given_up(const struct serve *s)
     }
     if (tscache_marker_of(s->r->store->tscache, t->id).finished ||
         !record__may_create(s->r, t->write_ts)) {
-        return FAIL(STATUS_TXN_RETRY,
+        return FAIL(STATUS_TXN_ABORTED,
                     "the commit came too late: its gateway has given it up, or the "
                     "leaseholder has changed");
     }

@@ -192,8 +192,9 @@ static struct status answer(struct eval *e, const struct range_txn_info *t,
 
 static struct status aborted(void)
 {
-    return FAIL(STATUS_TXN_RETRY, "the transaction was aborted by another one, or its leaseholder "
-                                  "changed before it was staged");
+    return FAIL(STATUS_TXN_ABORTED,
+                "the transaction was aborted by another one, or its leaseholder "
+                "changed before it was staged");
 }
 
 /* May its record be written: is it there, or may it be made? */

@@ -60,6 +60,7 @@ void sql_error_from_status(struct sql_error *err, struct arena *arena, struct st
     error_init(err, sqlstates[st.code], -1, message == NULL ? "out of memory" : message);
     switch (st.code) {
     case STATUS_TXN_RETRY:
+    case STATUS_TXN_ABORTED:
     case STATUS_UNCERTAIN:
     case STATUS_NOT_PROPOSED:
         err->message = "could not serialize access due to concurrent update";

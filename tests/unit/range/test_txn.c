@@ -243,7 +243,7 @@ TEST(txn, a_record_lives_from_staging_to_settlement)
     t = end_txn(&c, 1, ts, settled, &code);
     EXPECT_EQ(RANGE_TXN_COMMITTED, t.status);
     (void)end_txn(&c, 1, ts, end_as(1, RANGE_TXN_STAGING, ts), &code);
-    EXPECT_EQ(STATUS_TXN_RETRY, code); /* A late duplicate makes no new record. */
+    EXPECT_EQ(STATUS_TXN_ABORTED, code); /* A late duplicate makes no new record. */
     cluster_stop(&c);
 }
 
@@ -259,10 +259,10 @@ TEST(txn, an_aborted_transaction_gets_no_record_any_more)
     t = end_txn(&c, 1, ts, end_as(1, RANGE_TXN_ABORTED, HTS_ZERO), &code);
     EXPECT_EQ(RANGE_TXN_ABORTED, t.status);
     (void)end_txn(&c, 1, ts, end_as(1, RANGE_TXN_STAGING, ts), &code);
-    EXPECT_EQ(STATUS_TXN_RETRY, code);
+    EXPECT_EQ(STATUS_TXN_ABORTED, code);
     /* Nor one that is older than the lease: its markers may be forgotten. */
     (void)end_txn(&c, 2, (struct hts){1, 0}, end_as(2, RANGE_TXN_STAGING, ts), &code);
-    EXPECT_EQ(STATUS_TXN_RETRY, code);
+    EXPECT_EQ(STATUS_TXN_ABORTED, code);
     cluster_stop(&c);
 }
 
@@ -295,7 +295,7 @@ TEST(txn, recovery_decides_what_is_staged_at_that_timestamp_only)
     (void)end_txn(&c, 2, ts, end_as(2, RANGE_TXN_STAGING, ts), &code);
     EXPECT_EQ(RANGE_TXN_ABORTED, recover(&c, 2, ts, RANGE_TXN_ABORTED).status);
     (void)end_txn(&c, 2, ts, end_as(2, RANGE_TXN_STAGING, ts), &code);
-    EXPECT_EQ(STATUS_TXN_RETRY, code);
+    EXPECT_EQ(STATUS_TXN_ABORTED, code);
     cluster_stop(&c);
 }
 
@@ -488,7 +488,7 @@ TEST(txn, what_became_of_a_one_round_commit_can_be_asked)
     EXPECT_HTS_EQ(commit_ts, t.ts);
     /* Not there: then it must not come any more, however late it arrives. */
     EXPECT_EQ(RANGE_TXN_ABORTED, query_commit(&c, 2, sent).status);
-    EXPECT_EQ(STATUS_TXN_RETRY, commit_at_once(&c, 2, sent, &commit_ts));
+    EXPECT_EQ(STATUS_TXN_ABORTED, commit_at_once(&c, 2, sent, &commit_ts));
     /* Before this store began to remember nobody knows. */
     EXPECT_EQ(RANGE_TXN_PENDING, query_commit(&c, 3, (struct hts){1, 0}).status);
     cluster_stop(&c);
