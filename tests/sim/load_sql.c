@@ -109,25 +109,6 @@ const struct answer *load_sql__answer(struct client *c)
     return &((struct sql_client *)c->session)->answer;
 }
 
-static bool open_session(struct client *c)
-{
-    struct sql_client *sc = c->session;
-    const struct session_options o = {.user = "sim", .database = "postgres", .backend_pid = c->id};
-
-    if (sc != NULL) {
-        return true;
-    }
-    sc = calloc(1, sizeof(*sc));
-    INVARIANT(sc != NULL);
-    if (!status_ok(session_create(node_sql(c->node->node), &o, &sc->session))) {
-        free(sc);
-        return false;
-    }
-    sc->answer.sink = sink_functions;
-    c->session = sc;
-    return true;
-}
-
 /* Runs a text; its answer replaces the one before. False: it failed, see the answer's SQLSTATE. */
 bool load_sql__query(struct client *c, const char *text)
 {
@@ -157,6 +138,27 @@ bool load_sql__queryf(struct client *c, const char *fmt, ...)
     INVARIANT(vsnprintf(text, sizeof(text), fmt, args) < (int)sizeof(text));
     va_end(args);
     return load_sql__query(c, text);
+}
+
+static bool open_session(struct client *c)
+{
+    struct sql_client *sc = c->session;
+    const struct session_options o = {.user = "sim", .database = "postgres", .backend_pid = c->id};
+
+    if (sc != NULL) {
+        return true;
+    }
+    sc = calloc(1, sizeof(*sc));
+    INVARIANT(sc != NULL);
+    if (!status_ok(session_create(node_sql(c->node->node), &o, &sc->session))) {
+        free(sc);
+        return false;
+    }
+    sc->answer.sink = sink_functions;
+    c->session = sc;
+    /* As patient as the clients without SQL: a queue before a row that all want ends, too. */
+    return load_sql__query(c, "SET statement_timeout = 6000") &&
+           (c->id % 2 == 0 || load_sql__query(c, "SET lock_timeout = 2500"));
 }
 
 static bool writes(enum op_kind kind)
