@@ -137,7 +137,7 @@ struct replica {
     uint64_t hold_index;       /* Of the change in the log; 0: not appended yet. */
     uint64_t hold_term;        /* Likewise. */
     struct wait_queue serving; /* Requests that wait meanwhile. */
-    bool unborn;               /* Right half of a split, not written yet: deaf and mute. */
+    bool unborn;               /* Right half of a split, not written yet: it is mute. */
     bool absorbed;             /* REMOVED: the range is no more, no id of it comes back. */
     uint64_t young_until_ns;   /* Peers that do not know of the split yet need no snapshot. */
     bool addressing;           /* A fiber tells the index. */

@@ -209,11 +209,11 @@ static struct replica *find_target(struct store *s, const Dsql__Pb__RaftMsg *pb)
 {
     struct replica *r = store__find(s, (range_id){pb->range_id});
 
+    if (r != NULL && r->id.v == pb->to) {
+        return r; /* One that is not born yet hears, and says nothing until it is. */
+    }
     if (r != NULL && r->unborn) {
         return NULL;
-    }
-    if (r != NULL && r->id.v == pb->to) {
-        return r;
     }
     if (pb->range_id == 0 || pb->to == 0 || (r != NULL && r->id.v > pb->to)) {
         return NULL; /* An older incarnation of ours is meant. */

@@ -9,8 +9,9 @@
  *   - Messages of its peers made an uninitialised replica: it has a term and perhaps a vote, which hold.
  *   - Nothing is there: it starts at the first index and term of every range.
  *
- * Between the decision and the end of the write the new replica stands in the maps and neither hears nor
- * speaks (`unborn`), so that no message makes a second one. Nothing here yields.
+ * Between the decision and the end of the write the new replica stands in the maps: no message makes a second
+ * one. Its core hears what comes, but no Ready is taken from it (`unborn`): nothing of it is said before
+ * it is written. Votes that would be lost here are those that elect its first leader. Nothing here yields.
  */
 #include "node/base/codec.h"
 #include "node/base/invariant.h"

@@ -91,6 +91,23 @@ struct status change__send(struct store *s, struct range_batch *b, uint64_t dead
                              : send_here(s, b, until, arena, out);
 }
 
+/* The right half begins beside the leaseholder, who knows what was read. */
+static bool campaigns(struct replica *r, struct replica *born)
+{
+    const bool leader = raft_get_state(r->raft).role == RAFT_LEADER;
+
+#ifdef DSQL_PLANTS
+    if ((r->store->o.plants & STORE_PLANT_SPLIT_FORGETS_READS) != 0) {
+        born->inherits = true; /* From nobody. */
+        born->inherited_floor = HTS_ZERO;
+        return !leader;
+    }
+#else
+    UNUSED(born);
+#endif
+    return leader;
+}
+
 void change__applied(struct replica *r, struct replica *born)
 {
     if (r->locks != NULL) {
@@ -105,7 +122,7 @@ void change__applied(struct replica *r, struct replica *born)
         born->inherited_floor = r->floor;
     }
     if (born != NULL) {
-        birth__done(born, raft_get_state(r->raft).role == RAFT_LEADER);
+        birth__done(born, campaigns(r, born));
     }
 }
 
