@@ -191,7 +191,8 @@ MAYYIELD static void collect(struct node *n, const struct store_range_info *info
 {
     const struct store_gc_options o = {
         .ttl_ns = gc_ttl(n),
-        .intent_age_ns = STORE_GC_INTENT_AGE_NS_DEFAULT,
+        .intent_age_ns =
+            n->o.intent_age_ns == 0 ? STORE_GC_INTENT_AGE_NS_DEFAULT : n->o.intent_age_ns,
         .record_age_ns = STORE_GC_RECORD_AGE_NS_DEFAULT,
         .keep_versions = !worth_reading(info, round),
     };

@@ -45,6 +45,7 @@ struct node_options {
     uint64_t merge_after_ns;  /* Neighbours stay small for that long before they merge; 0: 5 min. */
     uint64_t dead_after_ns;   /* Silence after which a node's replicas are replaced; 0: 5 min. */
     uint64_t gc_ttl_ns;       /* Old versions are kept that long; 0: 4 h. */
+    uint64_t intent_age_ns;   /* Intents that nobody has settled by then are; 0: 2 h. */
     uint64_t check_period_ns; /* Replicas are compared that often; 0: 24 h. */
     uint64_t log_bytes_max;   /* These five as of a store; 0: its default. */
     uint64_t closed_lag_ns;

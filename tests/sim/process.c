@@ -22,6 +22,7 @@
 #define GHOST_TURNS_MAX   100000u
 #define GHOST_TIME_NS     (60 * SEC)
 #define STOP_DEADLINE_NS  (10 * SEC)
+#define INTENT_AGE_NS     (8 * SEC)
 #define SESSIONS_NS       (3 * SEC)
 #define FIBER_STACK       ((size_t)256 << 10)
 
@@ -229,6 +230,13 @@ static void create_node(struct sim_node *n)
         .engine = n->engine,
         .transport = sim_net_transport(n),
         .shards_count = 1,
+        .range_bytes_max = n->world->params.range_bytes_max,
+        .merge_after_ns = n->world->params.merge_after_ns,
+        .dead_after_ns = n->world->params.dead_after_ns,
+        .gc_ttl_ns = n->world->params.gc_ttl_ns,
+        .intent_age_ns = INTENT_AGE_NS,
+        .closed_lag_ns = n->world->params.closed_lag_ns,
+        .side_interval_ns = n->world->params.side_interval_ns,
         .log_bytes_max = n->world->params.log_bytes_max,
         .election_ticks = n->world->params.election_ticks,
         .election_jitter_ticks = n->world->params.election_jitter_ticks,

@@ -186,6 +186,12 @@ static void draw_params(struct sim_world *w)
         .brutal = rng_permille(r, 300),
         .profile = 0,
     };
+    w->params.gc_ttl_ns = rng_between(r, 25, 60) * SEC;
+    w->params.range_bytes_max = rng_permille(r, 400) ? sim_log_uniform(r, 8 << 10, 256 << 10) : 0;
+    w->params.merge_after_ns = rng_permille(r, 400) ? sim_log_uniform(r, 2 * SEC, 20 * SEC) : 0;
+    w->params.dead_after_ns = rng_permille(r, 300) ? rng_between(r, 5, 20) * SEC : 0;
+    w->params.closed_lag_ns = sim_log_uniform(r, 300 * MS, 4 * SEC);
+    w->params.side_interval_ns = w->params.closed_lag_ns / rng_between(r, 4, 12);
     w->params.ranges_max = rng_permille(r, 850) ? (uint32_t)rng_between(r, 2, 24) : 1;
     w->params.splits = (uint32_t)rng_below(r, w->params.ranges_max);
     for (uint32_t f = 0; f < SIM_FAULT_COUNT; f++) {

@@ -106,6 +106,12 @@ struct sim_params {
     uint32_t latency_percent; /* Of the network, 3..120. */
     uint64_t fault_gap_ns;    /* Mean. */
     uint64_t log_bytes_max; /* Of a range's log: small ones are cut, and laggards need snapshots. */
+    uint64_t gc_ttl_ns;     /* More than reads of the past go back. */
+    uint64_t range_bytes_max; /* 0: ranges are split by hand only. */
+    uint64_t merge_after_ns;  /* 0: practically never. */
+    uint64_t dead_after_ns;
+    uint64_t closed_lag_ns;
+    uint64_t side_interval_ns;
     uint32_t election_ticks;
     uint32_t election_jitter_ticks;
     uint32_t padding_max; /* Bytes of an element of the set. */
