@@ -409,7 +409,7 @@ MAYYIELD static struct status fetch_tree(struct exec *x, uint64_t rows_max, stru
         uint32_t sent = 0;
 
         if (x->batch_at == x->batch.lanes.count) {
-            fiber_yield_if_due();
+            TRY(exec__yield());
             memset(&x->batch, 0, sizeof(x->batch));
             x->batch_at = 0;
             TRY(x->root->ops->next(x->root, &x->batch));

@@ -5,6 +5,7 @@
 
 #include "node/base/bytes.h"
 #include "node/base/map.h"
+#include "node/runtime/fiber.h"
 #include "node/sql/exec/exec.h"
 #include "node/txn/txn.h"
 
@@ -75,6 +76,12 @@ NOYIELD NODISCARD struct status exec__scalar(struct exec *x, struct program_run 
 static inline struct status exec__no_memory(void)
 {
     return FAIL(STATUS_MEMORY, "no memory for the execution of a statement");
+}
+/* In loops that may be long: lets others run. Errors: STATUS_CANCELLED, STATUS_TIMEOUT. */
+MAYYIELD static inline struct status exec__yield(void)
+{
+    fiber_yield_if_due();
+    return fiber_check();
 }
 /* A child arena that is freed with the execution's. Errors: STATUS_MEMORY. */
 NOYIELD NODISCARD struct status exec__child_arena(struct exec *x, size_t limit, struct arena **out);

@@ -312,7 +312,7 @@ MAYYIELD static struct status modify_batch(struct op_modify *s, const struct bat
         if (changed && returning) {
             TRY(return_row(s, (*returned)++));
         }
-        fiber_yield_if_due();
+        TRY(exec__yield());
     }
     return OK;
 }

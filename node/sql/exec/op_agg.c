@@ -301,7 +301,7 @@ MAYYIELD static struct status fill(struct op_agg *s)
         for (uint32_t i = 0; i < b.lanes.count; i++) {
             TRY(consume_row(s, &b, lane(&b.lanes, i)));
         }
-        fiber_yield_if_due();
+        TRY(exec__yield());
     }
 }
 

@@ -118,7 +118,7 @@ MAYYIELD static struct status lock_next(struct op *o, struct batch *out)
                 return OK;
             }
         }
-        fiber_yield_if_due();
+        TRY(exec__yield());
         n = s->in.lanes.count - s->at;
         n = n > s->left ? (uint32_t)s->left : n;
         TRY(lock_lanes(s, n, &kept));

@@ -178,7 +178,7 @@ MAYYIELD static struct status project_next(struct op *o, struct batch *out)
             *out = in;
             return OK;
         }
-        fiber_yield_if_due();
+        TRY(exec__yield());
         o->x->eval.arena = s->batch_arena;
         if (o->node->project.filter != NULL) {
             TRY(program_reserve(&s->filter, in.rows, o->x->arena));

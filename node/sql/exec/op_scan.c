@@ -286,7 +286,7 @@ MAYYIELD static struct status scan_next(struct op *o, struct batch *out)
     }
     memset(out, 0, sizeof(*out));
     while (s->at < s->spans_count && out->lanes.count == 0) {
-        fiber_yield_if_due();
+        TRY(exec__yield());
         TRY(s->points ? next_points(s, out) : next_page(s, out));
     }
     return OK;

@@ -82,7 +82,7 @@ MAYYIELD static struct status sort_rows(struct op_sort *s)
 
             merge(s, from, to, left, middle, right);
             if (left % MERGE_YIELD_ROWS == 0) {
-                fiber_yield_if_due();
+                TRY(exec__yield());
             }
         }
         from = to;
@@ -139,7 +139,7 @@ MAYYIELD static struct status fill(struct op_sort *s)
         for (uint32_t i = 0; i < b.lanes.count; i++) {
             TRY(row_store__add(&s->store, &b, lane(&b.lanes, i)));
         }
-        fiber_yield_if_due();
+        TRY(exec__yield());
         if (k != 0 && s->store.count >= cut_at) {
             TRY(cut(s, k));
         }
