@@ -648,21 +648,34 @@ static void move_up(struct lock_holder *h, struct hts ts)
     }
 }
 
+static void release_or_move(struct lock_table *t, struct lock_holder *h, struct hts ts)
+{
+    if (hts_is_zero(ts)) {
+        release(t, h);
+    } else {
+        move_up(h, ts);
+    }
+}
+
+/* Transactions release their locks one by one, and may have very many: only spans look at all of them. */
 void lock_table_update(struct lock_table *t, struct uuid txn, struct bytes key, struct bytes end,
                        struct hts ts)
 {
+    if (end.len == 0) {
+        const struct lock_entry *e = find(t, key);
+        struct lock_holder *h = e == NULL ? NULL : holder_of(e, txn);
+
+        if (h != NULL) {
+            release_or_move(t, h, ts);
+        }
+        return;
+    }
     LIST_FOREACH(it, txn_bucket(t, txn)) {
         struct lock_holder *h = LIST_ENTRY(it, struct lock_holder, txn_link);
-        const int c = bytes_cmp(h->entry->key, key);
 
-        if (!uuid_eq(h->owner.txn, txn) || (end.len == 0 && c != 0) || c < 0 ||
-            (end.len > 0 && bytes_cmp(h->entry->key, end) >= 0)) {
-            continue;
-        }
-        if (hts_is_zero(ts)) {
-            release(t, h);
-        } else {
-            move_up(h, ts);
+        if (uuid_eq(h->owner.txn, txn) && bytes_cmp(h->entry->key, key) >= 0 &&
+            bytes_cmp(h->entry->key, end) < 0) {
+            release_or_move(t, h, ts);
         }
     }
 }
