@@ -300,7 +300,11 @@ void cluster_start_with(struct cluster *c, uint32_t count, struct cluster_option
         *n = (struct cluster_node){.cluster = c, .index = i};
         n->shard = fake_world_add_shard(c->world);
         INVARIANT(status_ok(memdisk_create(&n->disk)));
-        INVARIANT(status_ok(engine_open_mem(n->disk, &n->engine)));
+        if (o.open_engine != NULL) {
+            n->engine = o.open_engine(o.open_ctx, i);
+        } else {
+            INVARIANT(status_ok(engine_open_mem(n->disk, &n->engine)));
+        }
         INVARIANT(status_ok(i == 0 ? store_bootstrap(n->engine, &id, hts_ms(1))
                                    : store_write_ident(n->engine, &id)));
         start_node(c, n);

@@ -63,6 +63,9 @@ struct cluster_options {
     uint64_t side_interval_ms;
     uint32_t plants;
     bool no_send; /* Stores find no other range, nor themselves. */
+    /* NULL: the twin in memory. Others cannot crash. */
+    struct engine *(*open_engine)(void *ctx, uint32_t i);
+    void *open_ctx;
 };
 
 /* Node 1 holds the first range. Stores find other ranges with the eyes of the test. */
