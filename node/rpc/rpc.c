@@ -21,6 +21,7 @@
  */
 #include <stdlib.h>
 
+#include "node/base/codec.h"
 #include "node/base/invariant.h"
 #include "node/rpc/rpc_internal.h"
 
@@ -409,8 +410,12 @@ static NOYIELD void answer_ping(struct rpc *r, const struct rpc_message *m)
 {
     const struct rpc_reply_to to = rpc_reply_to(m);
 
+    uint8_t wall[8];
+    const struct bytes body = bytes_of(wall, sizeof(wall));
+
     if ((m->flags & RPC_FLAG_CALL) != 0) {
-        rpc_reply(r, &to, OK, NULL, 0);
+        be64_put(wall, env_wall_ns(r->env));
+        rpc_reply(r, &to, OK, &body, 1);
     }
 }
 
@@ -454,8 +459,12 @@ static struct status receive_checked(struct rpc *r, struct bytes frame, struct r
         }
         return OK;
     }
-    if (forward_clock(r, m)) {
+    /* Pings are heard from anybody: they are how a node with a wrong clock finds out. */
+    if (forward_clock(r, m) || m->type == RPC_TYPE_PING) {
         dispatch(r, m, reply_status);
+    } else {
+        refuse(r, m, STATUS_FENCED,
+               "the clock of the node that asks is too far ahead of this one's");
     }
     return OK;
 }

@@ -211,6 +211,14 @@ NOYIELD NODISCARD struct status rpc_frame_decode(struct bytes frame, struct rpc_
 /* Smoothed round trip to a node by the pings of the CONTROL class; 0: not measured. */
 NOYIELD uint64_t rpc_rtt_ns(const struct rpc *r, node_id node);
 
+/* What pings of the last ten seconds say of our clock. */
+struct rpc_clock {
+    uint32_t peers;   /* That were compared. */
+    uint32_t beyond;  /* Of them, certainly more than max_offset away. */
+    int64_t ahead_ns; /* We are ahead of the farthest of those; negative: behind. */
+};
+NOYIELD void rpc_compare_clocks(const struct rpc *r, struct rpc_clock *out);
+
 struct rpc_stats {
     uint64_t frames_sent;
     uint64_t frames_received;

@@ -30,6 +30,10 @@ struct rpc_node {
     uint64_t ping_sent_ns;
     bool ping_warm;  /* A ping was answered over the present connection. */
     uint64_t rtt_ns; /* Smoothed; 0: not measured. */
+    /* By how much its clock was ahead of ours at the last ping, give or take the error. */
+    int64_t clock_ahead_ns;
+    uint64_t clock_error_ns;
+    uint64_t clock_at_ns; /* Monotonic; 0: never. */
 };
 
 /* A call that waits. It stands on the stack of its fiber, which waits for as long as it is listed. */

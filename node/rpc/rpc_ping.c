@@ -8,11 +8,16 @@
  * for dialling and the TLS handshake. Pings do not count as traffic, otherwise two idle nodes would keep
  * each other awake for ever. Without traffic there is no timer either.
  *
+ * The answer carries the peer's wall clock. A clock that is more than max_offset away from those of most
+ * peers is wrong, whatever it says itself: see rpc_compare_clocks().
+ *
  * A ping waits in no fiber: there may be a thousand peers.
  */
+#include "node/base/codec.h"
 #include "node/rpc/rpc_internal.h"
 
-#define SMOOTH_SHARE 8u
+#define SMOOTH_SHARE   8u
+#define CLOCK_VALID_NS ((uint64_t)10000000000)
 
 static NOYIELD void arm(struct rpc *r)
 {
@@ -67,6 +72,42 @@ void rpc__ping_tick(struct shard_timer *t)
     }
 }
 
+/* The peer read its clock at some time between our asking and now. */
+static NOYIELD void compare_clock(struct rpc *r, struct rpc_node *n, struct bytes body)
+{
+    const uint64_t now_ns = env_mono_ns(r->env);
+    const uint64_t half = (now_ns - n->ping_sent_ns) / 2;
+
+    if (body.len == sizeof(uint64_t)) {
+        n->clock_ahead_ns = (int64_t)(be64_get(body.ptr) + half - env_wall_ns(r->env));
+        n->clock_error_ns = half;
+        n->clock_at_ns = now_ns;
+    }
+}
+
+void rpc_compare_clocks(const struct rpc *r, struct rpc_clock *out)
+{
+    const uint64_t now_ns = env_mono_ns(r->env);
+    uint64_t worst = 0;
+
+    *out = (struct rpc_clock){0};
+    LIST_FOREACH(it, &r->node_list) {
+        const struct rpc_node *n = LIST_ENTRY(it, struct rpc_node, link);
+        const uint64_t away =
+            (uint64_t)(n->clock_ahead_ns < 0 ? -n->clock_ahead_ns : n->clock_ahead_ns);
+
+        if (n->clock_at_ns == 0 || now_ns - n->clock_at_ns > CLOCK_VALID_NS) {
+            continue;
+        }
+        out->peers++;
+        if (away > n->clock_error_ns + r->hlc->max_offset_ns) {
+            out->beyond++;
+            out->ahead_ns = away > worst ? -n->clock_ahead_ns : out->ahead_ns;
+            worst = away > worst ? away : worst;
+        }
+    }
+}
+
 bool rpc__ping_reply(struct rpc *r, const struct rpc_message *m)
 {
     struct rpc_node *n = map_get(&r->nodes, m->from_node.v);
@@ -77,6 +118,7 @@ bool rpc__ping_reply(struct rpc *r, const struct rpc_message *m)
         return false;
     }
     n->ping_call_id = 0;
+    compare_clock(r, n, m->body);
     if (!n->ping_warm) {
         n->ping_warm = true;
         return true;

@@ -137,6 +137,33 @@ static void on_gossip(void *ctx, const struct rpc_message *m)
     arena_deinit(&arena);
 }
 
+/*
+ * A clock that is out of bounds breaks promises about time: reads of others would miss what we write. With two
+ * peers or more against us it is ours that is wrong, and we stop; with one nobody can tell.
+ */
+static void check_clock(struct node *n)
+{
+    struct rpc_clock c;
+    struct arena arena;
+    const char *why = NULL;
+
+    rpc_compare_clocks(n->rpc, &c);
+    if (c.beyond < 2 || c.beyond * 2 <= c.peers) {
+        return;
+    }
+    arena_init(&arena, 0);
+    why = arena_printf(
+        &arena,
+        "the clock is %lld ms %s those of %u of %u peers, the bound is %llu ms: set it "
+        "right and start again",
+        (long long)((c.ahead_ns < 0 ? -c.ahead_ns : c.ahead_ns) / 1000000),
+        c.ahead_ns < 0 ? "behind" : "ahead of", c.beyond, c.peers,
+        (unsigned long long)(n->hlc.max_offset_ns / 1000000));
+    LOG_ERROR("node.clock_out_of_bounds", STR("why", why == NULL ? "out of memory" : why));
+    n->o.on_fatal(n->o.ctx, FAIL(STATUS_FENCED, why == NULL ? "the clock is wrong" : why));
+    arena_deinit(&arena);
+}
+
 static void gossip_tick(struct shard_timer *t)
 {
     struct node *n = CONTAINER_OF(t, struct node, gossip_timer);
@@ -144,6 +171,7 @@ static void gossip_tick(struct shard_timer *t)
     if (n->stopping) {
         return;
     }
+    check_clock(n);
     if (n->gossip_to_all) {
         n->gossip_to_all = false;
         gossip__broadcast(n);
