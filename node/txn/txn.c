@@ -123,6 +123,7 @@ void txn__renew(struct txn *t)
     choose_id(t);
     t->ref.min_ts = kv_now(t->kv);
     t->doomed = false;
+    t->beating = false; /* What is on its way is about the old one. */
 }
 
 struct range_batch_txn txn__batch_txn(const struct txn *t)
