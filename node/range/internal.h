@@ -96,6 +96,7 @@ struct replica {
 
     struct applied_state applied;   /* Visible to reads. */
     struct applied_state submitted; /* Handed to the writer. */
+    uint64_t locks_index; /* Last index submitted before or after which it had intents or locks. */
     uint64_t truncated_index;
     uint64_t truncated_term;
     uint64_t log_bytes; /* Roughly, since the truncation point. */
@@ -413,6 +414,9 @@ NOYIELD void apply__submit(struct replica *r, uint64_t lo, uint64_t hi);
 NOYIELD void apply__resolve_proposals(struct replica *r, uint64_t upto);
 NOYIELD void apply__fail_proposals(struct replica *r, struct status why);
 NOYIELD void apply__answer_committed(struct replica *r);
+/* Is there no intent and no lock in the engine? It shows what was applied, and perhaps some or all of what was
+ * submitted since: neither of the two alone can tell. */
+NOYIELD bool apply__no_locks(const struct replica *r);
 
 /* ---- replica/admit.c ---- */
 /* Waits until there is room for a write of about that many bytes; it counts until proposal__free().

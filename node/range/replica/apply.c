@@ -72,6 +72,26 @@ static bool overtaken(const struct replica *r, const struct command *c)
     return shape && c->generation != r->submitted.generation;
 }
 
+static bool has_locks(const struct mvcc_stats *s)
+{
+    return s->intent_count != 0 || s->lock_count != 0;
+}
+
+static void add_stats(struct replica *r, uint64_t index, const struct mvcc_stats *delta)
+{
+    const bool had = has_locks(&r->submitted.stats);
+
+    mvcc_stats_add(&r->submitted.stats, delta);
+    if (had || has_locks(&r->submitted.stats)) {
+        r->locks_index = index;
+    }
+}
+
+bool apply__no_locks(const struct replica *r)
+{
+    return !has_locks(&r->submitted.stats) && r->applied.index >= r->locks_index;
+}
+
 /* *last: nothing behind it may be part of the same item. */
 static struct status apply_command(struct replica *r, const struct raft_entry *e,
                                    struct store_write *w, struct write_item *item, bool *last)
@@ -93,7 +113,7 @@ static struct status apply_command(struct replica *r, const struct raft_entry *e
     if (c.ops.len > 0) {
         TRY(engine_batch_append(&w->batch, c.ops, true));
     }
-    mvcc_stats_add(&r->submitted.stats, &c.stats);
+    add_stats(r, e->index, &c.stats);
     TRY(note_closed(r, &c));
     switch (c.kind) {
     case COMMAND_LEASE_START:

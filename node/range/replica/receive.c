@@ -384,6 +384,7 @@ void snapshot__install(struct replica *r, const struct raft_ready *rd, struct st
         store__fatal(r->store, st);
     }
     r->submitted = in->state;
+    r->locks_index = in->state.index;
     r->gc_threshold = hts_max(r->gc_threshold, in->gc_threshold);
     r->truncated_index = rd->snapshot_index;
     r->truncated_term = rd->snapshot_term;

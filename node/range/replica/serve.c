@@ -198,7 +198,7 @@ static struct eval eval_of(struct serve *s)
         .now = now,
         .latest = s->locks,
         .skip = s->locks && s->b->wait == RANGE_WAIT_SKIP,
-        .no_intents = r->submitted.stats.intent_count == 0 && r->submitted.stats.lock_count == 0,
+        .no_intents = apply__no_locks(r),
         .txn = {.id = t->id,
                 .anchor_key = t->anchor,
                 .seq = RANGE_TXN_SEQ,
