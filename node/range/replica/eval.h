@@ -21,6 +21,7 @@ struct eval {
     bool skip;         /* And leave out what others are writing. */
     bool no_intents;   /* The range holds none. */
     bool skip_refresh; /* Planted bug. */
+    bool validates;    /* The batch has a REFRESH. */
     struct mvcc_txn txn;
     /* What the shard knows of the transaction whose record the batch touches. */
     struct tscache_marker marker;

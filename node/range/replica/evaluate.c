@@ -183,6 +183,18 @@ static struct status eval_refresh(struct eval *e, struct mvcc_reader *reader,
     return obstacle(e, &conflict);
 }
 
+/* Does the batch depend on something? Then no write may go above the time up to which that was checked: it
+ * comes back and all is checked again, up to there. */
+static bool validates(const struct range_batch *b)
+{
+    for (uint32_t i = 0; i < b->count; i++) {
+        if (b->requests[i].op == RANGE_OP_REFRESH) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static struct status eval_write(struct eval *e, struct mvcc_writer *w,
                                 const struct range_request *q)
 {
@@ -195,7 +207,7 @@ static struct status eval_write(struct eval *e, struct mvcc_writer *w,
         .local_ts = e->now,
         .txn = e->batch->intents ? &e->txn : NULL,
         .expect = conditional ? MVCC_EXPECT_ABSENT : MVCC_EXPECT_ANY,
-        .bump = e->batch->intents && !conditional && !e->batch->replay,
+        .bump = e->batch->intents && !conditional && !e->batch->replay && !e->validates,
     };
     struct mvcc_written written;
     struct mvcc_conflict conflict = {0};
@@ -291,6 +303,7 @@ struct status eval_run(struct eval *e)
     e->record_changed = false;
     e->record_finished = false;
     e->over = false;
+    e->validates = validates(e->batch);
     mvcc_reader_init(&reader, e->engine, e->snap, e->tier);
     if (e->snap == NULL) { /* Who reads the past writes nothing. */
         mvcc_writer_init(&writer, &reader, e->ops, e->arena);

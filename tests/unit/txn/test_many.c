@@ -397,6 +397,28 @@ MANY_TEST(an_update_on_an_old_snapshot_is_not_lost, "m")
     }
 }
 
+/* The check of a key holds up to where the write of the key lands, however high that is. */
+MANY_TEST(a_write_does_not_jump_over_what_its_check_would_have_found, "m")
+{
+    struct txn *t = many_begin(m, committed);
+    struct range_request q[] = {{.op = RANGE_OP_REFRESH, .key = K("a")},
+                                {.op = RANGE_OP_PUT, .key = K("a"), .value = BYTES_LIT("lost")}};
+    struct range_batch b = {.requests = q, .count = 2, .intents = true, .can_forward = true};
+    struct range_result result;
+
+    EXPECT_EQ(STATUS_OK, many_put_two(m, "a", "n", "0"));
+    EXPECT_STREQ("0", many_get(m, t, "a"));
+    EXPECT_OK(txn__identify(t, K("a")));
+    q[0].since = txn_ts(t);
+    b.txn = txn__batch_txn(t);
+    b.txn.write_ts = hts_next(txn_ts(t));
+    EXPECT_EQ(STATUS_OK, many_put_two(m, "a", "n", "1"));
+    EXPECT_TRUE(many_settles(m));
+    EXPECT_CODE(STATUS_TXN_RETRY, kv_send(m->kv, &b, DEADLINE_NONE, &m->arena, &result));
+    EXPECT_STREQ("a=1 n=1", many_all(m));
+    EXPECT_TRUE(many_settles(m));
+}
+
 /* A row that is locked is seen as it is now, and stays so until the end. */
 MANY_TEST(locked_rows_are_the_newest_and_keep_others_out, "m")
 {
