@@ -373,6 +373,7 @@ static enum verdict judge_silence(struct kv *kv, struct range_batch *b, struct r
     switch (st.code) {
     case STATUS_OVERLOADED:  /* Refused at a full queue, here or there. */
     case STATUS_UNSUPPORTED: /* Nobody serves ranges there yet. */
+    case STATUS_FENCED:      /* Our clocks are too far apart. */
         return VERDICT_NEXT;
     case STATUS_INVALID: /* Too large to be sent. */
         out->st = st;
