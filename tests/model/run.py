@@ -119,7 +119,47 @@ PARALLEL = Model(
         ("INSERT_AFTER_DELETE", "insert", "an insert succeeds once the row is gone"),
     ))
 
-MODELS = {"lease": LEASE, "parallel": PARALLEL}
+MERGE = Model(
+    bounds=("ATTEMPTS", "LOSSES", "SPLITS", "READS", "RIGHT_GENERATION", "WRITERS"),
+    sizes={
+        "once": (1, 2, 1, 2, 1, 1),
+        "twice": (2, 1, 1, 1, 3, 1),
+        "writers": (1, 1, 1, 1, 1, 2),
+        "all": (2, 1, 1, 1, 3, 2),
+        "losses": (2, 2, 1, 2, 1, 1),
+    },
+    good=("once", "twice", "writers", "all", "losses"),
+    large=("all", "losses"),
+    broken=(
+        ("NO_FREEZE", "once", "the right range is not frozen"),
+        ("SERVES_UNTIL_FROZEN", "once", "... and serves until FREEZE has applied"),
+        ("FREEZE_IS_NOT_INHERITED", "once", "... and its next leader does not know"),
+        ("MERGES_BEFORE_ALL_HAVE_FROZEN", "once", "MERGE before every store has applied FREEZE"),
+        ("MERGES_WITHOUT_GENERATION", "once", "MERGE of an older generation is evaluated"),
+        ("SUPPORT_ENDS_BEFORE_FREEZE", "once", "MERGE while the next lease may start below FREEZE"),
+        ("UNFREEZES_ON_SILENCE", "once", "UNFREEZE because nobody answers"),
+        ("UNFREEZES_WITHOUT_CANCEL", "once", "... because it has not been merged so far"),
+        ("ANSWERS_WHILE_UNDECIDED", "once", "... answered while MERGE is in the log"),
+        ("UNFREEZES_FOR_AN_OLD_ANSWER", "twice", "... for what was said of an earlier freeze"),
+        ("ADDRESSED_BEFORE_REMOVED", "once", "changed again while frozen replicas are a quorum"),
+        ("CHANGES_UNADDRESSED", "once", "changed again before the index knows"),
+        ("SPLIT_FORGETS_READS", "once", "the right half starts below what was read"),
+        ("INDEX_WITHOUT_STEP_1", "once", "the index: without waiting for the left neighbour"),
+        ("INDEX_DELETES_FIRST", "once", "... old entries go before the new one is there"),
+        ("MERGE_RAISES_ONLY_LEFT", "twice", "... a merged range is not above both"),
+        ("INDEX_IS_WRITTEN_LATE", "all", "... a leader of the past writes what has been deleted"),
+    ),
+    possible=(
+        ("MERGED", "once", "merged, removed everywhere and addressed, after a loss"),
+        ("UNFROZEN", "once", "a merge that stopped half way is undone"),
+        ("MERGED_AT_THE_SECOND_ATTEMPT", "twice", "... and succeeds later"),
+        ("SPLIT_AGAIN", "once", "split again at the same key"),
+        ("FROZEN_MINORITY", "once", "... while one store still has a frozen replica"),
+        ("SPLIT_WHILE_FROZEN", "once", "split elsewhere, which calls the merge off"),
+        ("LATE_WRITER", "all", "a replaced leader is about to write to the index"),
+    ))
+
+MODELS = {"lease": LEASE, "parallel": PARALLEL, "merge": MERGE}
 
 
 def explore(folder, name, size, define=None):
