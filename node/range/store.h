@@ -132,7 +132,7 @@ MAYYIELD NODISCARD struct status store_split(struct store *s, range_id range, st
 MAYYIELD NODISCARD struct status store_split_key(struct store *s, range_id range,
                                                  struct arena *arena, struct bytes *out);
 /* Merges the range with its right neighbour. Both must stand on the same stores with both leases here.
- * Errors: as of store_split(). */
+ * Errors: as of store_split(); STATUS_UNAVAILABLE (a store of theirs is not live). */
 MAYYIELD NODISCARD struct status store_merge(struct store *s, range_id range, uint64_t deadline_ns);
 /* Has the index of ranges (meta) been told of the present descriptor? */
 NOYIELD bool store_is_addressed(struct store *s, range_id range);

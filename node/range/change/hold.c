@@ -20,6 +20,8 @@
 
 /* Then the client shall look around: the range may be gone. */
 #define WAIT_NS ((uint64_t)3000000000)
+/* What is in the log shall have applied by then; without a quorum it would not, and nothing be served. */
+#define DRAIN_NS ((uint64_t)2000000000)
 
 static bool frozen(const struct replica *r)
 {
@@ -77,6 +79,7 @@ MAYYIELD static struct status drain(struct replica *r, uint64_t term, uint64_t d
 
 struct status change__hold(struct replica *r, uint64_t deadline_ns)
 {
+    const uint64_t latest = env_mono_ns(shard_env(r->store->shard)) + DRAIN_NS;
     struct status st = OK;
 
     INVARIANT(r->changing);
@@ -84,7 +87,7 @@ struct status change__hold(struct replica *r, uint64_t deadline_ns)
         return FAIL(STATUS_OVERLOADED, "another change of the range is not decided yet");
     }
     r->held = true;
-    st = drain(r, raft_get_state(r->raft).term, deadline_ns);
+    st = drain(r, raft_get_state(r->raft).term, deadline_ns < latest ? deadline_ns : latest);
     if (!status_ok(st)) {
         change__release(r);
     }

@@ -28,6 +28,7 @@
 #include "node/range/change/change.h"
 
 #define ADDRESS_NS    ((uint64_t)2000000000)
+#define FREEZE_NS     ((uint64_t)3000000000) /* Not all stores have it by then: the merge is off. */
 #define CLEAN_UP_NS   ((uint64_t)3000000000)
 #define LOOK_AGAIN_NS ((uint64_t)20000000)
 
@@ -57,6 +58,19 @@ static struct status check_pair(const struct replica *l, const struct replica *r
     return aligned(&l->desc, &r->desc)
                ? OK
                : FAIL(STATUS_INVALID, "the ranges do not stand on the same stores");
+}
+
+/* All stores have to answer soon: otherwise the right side would be frozen in vain. */
+static struct status check_live(const struct replica *r)
+{
+    for (uint32_t i = 0; i < r->desc.replicas_count; i++) {
+        const store_id store = r->desc.replicas[i].store;
+
+        if (store.v != r->store->o.ident.store.v && !store_peer_live(r->store, store)) {
+            return FAIL(STATUS_UNAVAILABLE, "a store of the ranges is not live");
+        }
+    }
+    return OK;
 }
 
 /* ---- FREEZE -------------------------------------------------------------------------------------- */
@@ -195,16 +209,21 @@ MAYYIELD static struct status take_over(struct replica *l, struct replica *r, ui
 
 /* ---- the fiber ----------------------------------------------------------------------------------- */
 
+static uint64_t sooner(const struct replica *r, uint64_t deadline_ns, uint64_t ns)
+{
+    const uint64_t until = env_mono_ns(shard_env(r->store->shard)) + ns;
+
+    return until < deadline_ns ? until : deadline_ns;
+}
+
 MAYYIELD static struct status merge(struct replica *l, struct replica *r, uint64_t deadline_ns)
 {
-    const uint64_t now = env_mono_ns(shard_env(l->store->shard));
-    const uint64_t soon = now + ADDRESS_NS < deadline_ns ? now + ADDRESS_NS : deadline_ns;
-
     TRY(check_pair(l, r));
-    TRY(address__ensure(l, soon));
-    TRY(address__ensure(r, soon));
+    TRY(address__ensure(l, sooner(l, deadline_ns, ADDRESS_NS)));
+    TRY(address__ensure(r, sooner(r, deadline_ns, ADDRESS_NS)));
+    TRY(check_live(r));
     TRY(freeze(l, r, deadline_ns));
-    TRY(ask__applied(r, r->applied.freeze.index, true, deadline_ns));
+    TRY(ask__applied(r, r->applied.freeze.index, true, sooner(r, deadline_ns, FREEZE_NS)));
     return take_over(l, r, deadline_ns);
 }
 

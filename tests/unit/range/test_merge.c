@@ -192,6 +192,51 @@ TEST(merge, one_that_cannot_freeze_everywhere_is_cancelled)
     cluster_stop(&c);
 }
 
+/* A store that is known to be gone: nothing is frozen at all. */
+TEST(merge, needs_all_stores_alive)
+{
+    struct cluster c;
+
+    EXPECT_TRUE(halves(&c, 3));
+    c.nodes[2].cut = true;
+    cluster_run_ms(&c, 5000);
+    EXPECT_EQ(STATUS_UNAVAILABLE, topo_merge(&c, K("a")));
+    EXPECT_EQ(0, at(&c, 0, K("e"))->applied.freeze.index);
+    EXPECT_EQ(STATUS_OK, topo_put(&c, K("i"), "i"));
+    cluster_stop(&c);
+}
+
+/* Without a quorum the range cannot be drained: it does not go on waiting for that. */
+TEST(merge, what_cannot_be_drained_is_given_up)
+{
+    struct cluster c;
+    struct cluster_call put;
+    struct cluster_call split;
+
+    EXPECT_TRUE(halves(&c, 3));
+    c.nodes[1].cut = true;
+    c.nodes[2].cut = true;
+    put = (struct cluster_call){
+        .node = &c.nodes[0],
+        .timeout_ms = 500,
+        .one = {.op = RANGE_OP_PUT, .key = BYTES_LIT(K("a")), .value = BYTES_LIT("x")}};
+    cluster_call_start(&put);
+    cluster_run_ms(&c, 1);
+    split =
+        (struct cluster_call){.node = &c.nodes[0], .kind = CLUSTER_SPLIT, .key = BYTES_LIT(K("c"))};
+    cluster_call_start(&split);
+    EXPECT_TRUE(cluster_call_wait(&put, 1000));
+    EXPECT_TRUE(cluster_call_wait(&split, 6000));
+    EXPECT_FALSE(status_ok(split.st));
+    EXPECT_FALSE(at(&c, 0, K("a"))->held);
+    cluster_call_end(&put);
+    cluster_call_end(&split);
+    c.nodes[1].cut = false;
+    c.nodes[2].cut = false;
+    EXPECT_TRUE(topo_settles(&c, 15000));
+    cluster_stop(&c);
+}
+
 /* Requests for the right side wait, and are told to look elsewhere. */
 TEST(merge, requests_wait_for_the_end)
 {
