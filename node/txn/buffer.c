@@ -67,8 +67,11 @@ static struct status add_write(struct txn *t, enum write_kind kind, struct bytes
     if (t->o.read_only) {
         return FAIL(STATUS_INVALID, "cannot write in a read-only transaction");
     }
-    if (key.len + value.len > TXN_BYTES_MAX - t->bytes || t->count >= TXN_WRITES_MAX) {
-        return FAIL(STATUS_MEMORY, "the transaction writes too much at once");
+    if (t->count >= TXN_WRITES_MAX) {
+        return FAIL(STATUS_TOO_LARGE, "a transaction writes at most 100000 times");
+    }
+    if (key.len + value.len > TXN_BYTES_MAX - t->bytes) {
+        return FAIL(STATUS_TOO_LARGE, "a transaction writes at most 64 MiB");
     }
     if (before != NULL && (before->kind == WRITE_INSERT || before->kind == WRITE_UNDONE)) {
         /* What the insert expects still has to be checked. */

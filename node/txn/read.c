@@ -123,7 +123,7 @@ static struct status add_held(struct txn *t, struct bytes start, struct bytes en
     struct held h = {.since = since};
 
     if (t->held_count == TXN_LOCKS_MAX) {
-        return FAIL(STATUS_MEMORY, "the transaction locks too many rows");
+        return FAIL(STATUS_TOO_LARGE, "a transaction locks at most 100000 rows");
     }
     TRY(bytes_dup(t->arena, start, &h.span.start));
     TRY(bytes_dup(t->arena, end, &h.span.end));

@@ -15,7 +15,7 @@ struct status txn__grow(struct arena *arena, void **array, uint32_t *cap, size_t
     void *grown = NULL;
 
     if (*cap >= max) {
-        return FAIL(STATUS_MEMORY, "the transaction is too large");
+        return FAIL(STATUS_TOO_LARGE, "the transaction is too large");
     }
     grown = arena_calloc(arena, next, item_size);
     if (grown == NULL) {

@@ -67,7 +67,7 @@ NOYIELD NODISCARD struct status txn_begin(struct kv *kv, struct arena *arena,
 
 /* *found false: no such key. The value lives in `arena`, own writes included.
  * Errors of all reads: STATUS_TXN_RETRY, STATUS_UNAVAILABLE, STATUS_TIMEOUT, STATUS_CANCELLED,
- * STATUS_UNSUPPORTED (second range), STATUS_MEMORY. */
+ * STATUS_TOO_LARGE, STATUS_MEMORY. */
 MAYYIELD NODISCARD struct status txn_get(struct txn *t, struct bytes key, struct arena *arena,
                                          bool *found, struct bytes *value_out);
 
@@ -113,7 +113,8 @@ NOYIELD void txn_statement(struct txn *t);
  * not uncertain. */
 NOYIELD void txn_statement_again(struct txn *t);
 
-/* Buffers a write; key and value are copied. Errors: STATUS_MEMORY (limits above), STATUS_INVALID. */
+/* Buffers a write; key and value are copied. Errors: STATUS_TOO_LARGE (limits above), STATUS_MEMORY,
+ * STATUS_INVALID. */
 NOYIELD NODISCARD struct status txn_put(struct txn *t, struct bytes key, struct bytes value);
 NOYIELD NODISCARD struct status txn_delete(struct txn *t, struct bytes key);
 

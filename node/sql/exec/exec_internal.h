@@ -12,6 +12,9 @@
 #define EXEC_FIRST_ROWS \
     32u /* First batch of a scan; then four times as many, up to VEC_ROWS_MAX. */
 
+#define EXEC_ROW_MAX \
+    ((size_t)7 << 20) /* Bytes of a stored row: it must fit one command of a range. */
+
 struct op;
 
 /* Rows that come and go one by one: INSERT, UPDATE, DELETE, for trees and point plans alike. */

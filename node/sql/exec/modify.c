@@ -67,6 +67,28 @@ static struct status check_not_null(struct modify *m)
     return OK;
 }
 
+/* The row as it is stored, in m->value. */
+static struct status encode_row(struct modify *m)
+{
+    TRY(row_value(m->plan->layout, m->row, m->row_nulls, &m->value));
+    if (m->value.len > EXEC_ROW_MAX) {
+        return sql_error_set(m->x->err, m->x->arena, "54000", -1,
+                             "row is too big: size %zu, maximum size %zu", m->value.len,
+                             EXEC_ROW_MAX);
+    }
+    return OK;
+}
+
+static struct status check_key(struct modify *m, struct bytes key)
+{
+    if (key.len <= MVCC_KEY_MAX) {
+        return OK;
+    }
+    return sql_error_set(m->x->err, m->x->arena, "54000", -1,
+                         "index row size %zu exceeds maximum %zu for index \"%s\"", key.len,
+                         MVCC_KEY_MAX, m->plan->layout->table->primary.name);
+}
+
 /* Key of a row in `mem` (KEY_STACK_SIZE) or, when it is longer, in the arena. */
 static struct status key_of(struct modify *m, const union datum *row, uint8_t *mem,
                             struct bytes *out)
@@ -77,14 +99,18 @@ static struct status key_of(struct modify *m, const union datum *row, uint8_t *m
 
     key_enc_init(&e, mem, KEY_STACK_SIZE);
     st = row_key(l, row, &e, out);
-    return st.code == STATUS_MEMORY ? exec__row_key(l, row, m->x->arena, out) : st;
+    if (st.code == STATUS_MEMORY) {
+        st = exec__row_key(l, row, m->x->arena, out);
+    }
+    TRY(st);
+    return check_key(m, *out);
 }
 
 MAYYIELD static struct status insert_new(struct modify *m, struct bytes key)
 {
     struct status st = OK;
 
-    TRY(row_value(m->plan->layout, m->row, m->row_nulls, &m->value));
+    TRY(encode_row(m));
     st = txn_insert(m->x->ctx.txn, key, buf_bytes(&m->value));
     if (st.code == STATUS_EXISTS) {
         return row_duplicate_error(m->plan->layout, key, m->x->arena, m->x->err);
@@ -188,7 +214,7 @@ struct status modify__insert(struct modify *m, bool *changed)
         if (m->plan->conflict == PLAN_CONFLICT_UPDATE) {
             TRY(remember(m, key));
         }
-        TRY(row_value(m->plan->layout, m->row, m->row_nulls, &m->value));
+        TRY(encode_row(m));
         return txn_put(m->x->ctx.txn, key, buf_bytes(&m->value));
     }
     if (m->plan->conflict == PLAN_CONFLICT_NOTHING) {
@@ -223,7 +249,7 @@ struct status modify__update(struct modify *m, const union datum *old)
         return insert_new(m, key);
     }
     TRY(key_of(m, m->row, mem, &key));
-    TRY(row_value(l, m->row, m->row_nulls, &m->value));
+    TRY(encode_row(m));
     return txn_put(m->x->ctx.txn, key, buf_bytes(&m->value));
 }
 

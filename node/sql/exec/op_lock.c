@@ -23,8 +23,38 @@ struct status exec__lock_error(struct exec *x, const struct row_layout *l,
                          "could not obtain lock on row in relation \"%s\"", l->table->name);
 }
 
+static bool has_long_key(const struct exec_get *g)
+{
+    for (uint32_t i = 0; i < g->count; i++) {
+        if (g->keys[i].len > MVCC_KEY_MAX) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* No row has a key beyond the limit; whoever looks for one finds nothing. */
+MAYYIELD static struct status get_each(struct exec *x, const struct exec_get *g, bool *found,
+                                       struct bytes *values)
+{
+    for (uint32_t i = 0; i < g->count; i++) {
+        struct exec_get one = *g;
+
+        one.keys = &g->keys[i];
+        one.count = 1;
+        found[i] = false;
+        if (g->keys[i].len <= MVCC_KEY_MAX) {
+            TRY(exec__get(x, &one, &found[i], &values[i]));
+        }
+    }
+    return OK;
+}
+
 struct status exec__get(struct exec *x, const struct exec_get *g, bool *found, struct bytes *values)
 {
+    if (has_long_key(g)) {
+        return get_each(x, g, found, values);
+    }
     if (g->lock->strength == MVCC_NONE && g->count == 1) {
         return txn_get(x->ctx.txn, g->keys[0], g->arena, found, values);
     }

@@ -68,6 +68,17 @@ static struct status encode_bound(struct exec *x, const struct plan_scan *p,
     return key_enc_finish(&e, out);
 }
 
+/* A bound beyond the limit of keys, cut to it: no key lies between the cut bound, which is a key of
+ * maximal length or none, and the one that was asked for. */
+static struct status fit_bound(struct exec *x, struct bytes *bound)
+{
+    if (bound->len <= MVCC_KEY_MAX) {
+        return OK;
+    }
+    bound->len = MVCC_KEY_MAX;
+    return key_prefix_end(x->arena, *bound, bound);
+}
+
 static struct status make_span(struct op_scan *s, const struct program_run *r, uint16_t alt,
                                struct key_span *out)
 {
@@ -86,6 +97,8 @@ static struct status make_span(struct op_scan *s, const struct program_run *r, u
     if (sp->high < 0 || sp->high_inclusive) {
         TRY(key_prefix_end(x->arena, out->end, &out->end));
     }
+    TRY(fit_bound(x, &out->start));
+    TRY(fit_bound(x, &out->end));
     return OK;
 }
 

@@ -3,7 +3,7 @@
  *
  * Sorting is a bottom-up merge sort of row pointers: stable, so that equal rows keep their order and
  * results repeat, and it can yield between merges. When the consumer takes at most k rows (LIMIT), the
- * store is sorted and cut to k whenever it has grown to a few times k, and the survivors move to a fresh
+ * store is sorted and cut to k whenever it has grown to a few times k, and the survivors move to another
  * arena: memory is O(k) and most rows are dropped after one comparison per level.
  */
 #include <string.h>
@@ -17,6 +17,7 @@
 struct op_sort {
     struct op op;
     struct row_store store;
+    struct row_store spare; /* Empty: what cut() copies the survivors into. */
     struct vec *cols;
     uint32_t emitted;
     uint32_t vec_rows;
@@ -114,11 +115,18 @@ MAYYIELD static struct status cut(struct op_sort *s, uint64_t k)
     if (s->op.node->sort.distinct) {
         drop_repeats(s);
     }
-    TRY(row_store__init(&fresh, s->op.x, s->store.phys, s->store.cols));
+    if (s->spare.arena == NULL) {
+        TRY(row_store__init(&s->spare, s->op.x, s->store.phys, s->store.cols));
+    }
+    fresh = s->spare;
     for (uint32_t i = 0; i < s->store.count && i < k; i++) {
         TRY(row_store__copy(&fresh, s->store.rows[i]));
     }
     arena_reset(s->store.arena);
+    s->spare = s->store;
+    s->spare.rows = NULL;
+    s->spare.count = 0;
+    s->spare.cap = 0;
     s->store = fresh;
     return OK;
 }

@@ -85,6 +85,9 @@ void sql_error_from_status(struct sql_error *err, struct arena *arena, struct st
     case STATUS_LOCKED: /* NOWAIT has a text of its own (exec). */
         err->message = "canceling statement due to lock timeout";
         break;
+    case STATUS_TOO_LARGE: /* Of a transaction: it says which limit. */
+        err->hint = "Do it in several transactions, each with fewer rows.";
+        break;
     case STATUS_MEMORY:
         err->message = "out of memory";
         err->detail = message;

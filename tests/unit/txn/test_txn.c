@@ -367,9 +367,9 @@ TXN_TEST(too_many_bytes_are_refused_and_rolling_back_makes_room)
     const struct bytes almost = bytes_of(big, TXN_BYTES_MAX - 2);
     const uint64_t start = txn_savepoint(t);
 
-    EXPECT_CODE(STATUS_MEMORY, txn_put(t, K("a"), bytes_of(big, TXN_BYTES_MAX - 1)));
+    EXPECT_CODE(STATUS_TOO_LARGE, txn_put(t, K("a"), bytes_of(big, TXN_BYTES_MAX - 1)));
     EXPECT_OK(txn_put(t, K("a"), almost));
-    EXPECT_CODE(STATUS_MEMORY, txn_put(t, K("b"), BYTES_EMPTY));
+    EXPECT_CODE(STATUS_TOO_LARGE, txn_put(t, K("b"), BYTES_EMPTY));
     txn_rollback_to(t, start);
     EXPECT_OK(txn_put(t, K("b"), BYTES_LIT("1")));
     EXPECT_OK(txn_commit(t));
@@ -383,7 +383,7 @@ TXN_TEST(too_many_writes_are_refused)
     for (uint32_t i = 0; i < TXN_WRITES_MAX; i++) {
         EXPECT_OK(txn_put(t, K("a"), BYTES_EMPTY));
     }
-    EXPECT_CODE(STATUS_MEMORY, txn_put(t, K("a"), BYTES_EMPTY));
+    EXPECT_CODE(STATUS_TOO_LARGE, txn_put(t, K("a"), BYTES_EMPTY));
     EXPECT_OK(txn_commit(t));
 }
 
