@@ -319,6 +319,29 @@ static void show_named(const struct history *h, const char *why)
     }
 }
 
+static bool touches(const struct op *o, uint64_t list)
+{
+    for (uint32_t i = 0; i < o->tx_count; i++) {
+        if (o->tx[i].key == list) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Everybody who had to do with a list that the verdict names. */
+static void show_list(const struct history *h, const char *why)
+{
+    const char *at = strstr(why, "list ");
+    const unsigned long long list = at == NULL ? 0 : strtoull(at + 5, NULL, 10);
+
+    for (size_t i = 0; at != NULL && i < h->count; i++) {
+        if (h->ops[i].kind == OP_APPEND && touches(&h->ops[i], list)) {
+            show_lists(&h->ops[i], i);
+        }
+    }
+}
+
 static void check_lists(struct sim_world *w)
 {
     const struct history *h = w->history;
@@ -347,6 +370,9 @@ static void check_lists(struct sim_world *w)
     if (a != APPEND_FINE) {
         sim_fail(w, "lists: %s: %s", append_anomaly_name(a), why);
         show_named(h, why);
+        if (w->o.logs) {
+            show_list(h, why);
+        }
     }
 }
 

@@ -12,12 +12,15 @@
 #include "node/base/invariant.h"
 #include "node/runtime/fiber.h"
 #include "node/storage/key/key.h"
+#include "node/txn/txn.h"
 #include "tests/sim/check.h"
 #include "tests/sim/keyspace.h"
 #include "tests/sim/load.h"
 #include "tests/sim/process.h"
 
 #define RECOVERY_MAX_NS (10 * SEC)
+#define INDEX_TRIES     20u
+#define META_END        BYTES_LIT("\x06") /* Behind meta2. */
 #define AGREE_MAX_NS \
     (60 * SEC) /* Replicas may still be on the move; intents that nobody looks after go. */
 #define READS_MAX_NS (60 * SEC)
@@ -255,25 +258,200 @@ static bool survey_take(struct sim_world *w, struct survey *s)
     return tile(s) && no_strays(w, s);
 }
 
-void verify_replicas(struct sim_world *w)
+/* Runs the world until all ranges are at rest and fit together. True: *s holds them; the caller ends its
+ * arena. */
+static bool wait_for_rest(struct sim_world *w, struct survey *s)
 {
     const uint64_t until = w->now_ns + AGREE_MAX_NS;
-    struct survey s = {0};
 
     while (!w->failed) {
-        const bool fits = survey_take(w, &s);
-
-        arena_deinit(&s.arena);
-        if (fits) {
-            return;
+        if (survey_take(w, s)) {
+            return true;
         }
+        arena_deinit(&s->arena);
         if (w->now_ns >= until) {
             break;
         }
         sim_world_run_until(w, w->now_ns + STEP_NS);
     }
     sim_fail(w, "the ranges are not at rest %llu s after the last client: %s",
-             (unsigned long long)(AGREE_MAX_NS / SEC), s.why);
+             (unsigned long long)(AGREE_MAX_NS / SEC), s->why);
+    return false;
+}
+
+/* ---- the index of ranges ------------------------------------------------------------------------- */
+
+/* All entries, read by a fiber of a node. */
+struct index {
+    struct sim_node *node;
+    struct arena arena;
+    struct range_desc *entries;
+    uint32_t count;
+    uint32_t max;
+    uint32_t meta1_count; /* Of them; the first ones. */
+    bool done;
+    char why[160]; /* Empty: read. */
+};
+
+MAYYIELD static struct status read_level(struct index *x, struct txn *t, struct bytes start,
+                                         struct bytes end)
+{
+    struct txn_scan scan = {.start = start, .end = end};
+
+    do {
+        TRY(txn_scan(t, &scan, &x->arena));
+        for (uint32_t i = 0; i < scan.rows_count; i++) {
+            struct range_desc *d = &x->entries[x->count];
+            struct bytes under;
+
+            if (x->count == x->max) {
+                return FAIL(STATUS_CORRUPT, "more entries than ranges");
+            }
+            TRY(range_desc_decode(scan.rows[i].value, &x->arena, d));
+            if (!key_dec_meta(scan.rows[i].key, &x->arena, &under) || !bytes_eq(under, d->end)) {
+                return FAIL(STATUS_CORRUPT, "an entry stands under another key than its end");
+            }
+            x->count++;
+        }
+    } while (scan.more);
+    return OK;
+}
+
+MAYYIELD static struct status read_entries(struct index *x)
+{
+    const struct txn_options o = {.read_only = true, .deadline_ns = DEADLINE_NONE};
+    struct txn *t = NULL;
+
+    x->count = 0;
+    TRY(txn_begin(node_kv(x->node->node), &x->arena, &o, &t));
+    TRY(read_level(x, t, KEY_MIN, BYTES_LIT("\x05")));
+    x->meta1_count = x->count;
+    TRY(read_level(x, t, BYTES_LIT("\x05"), META_END));
+    return txn_commit(t);
+}
+
+static void index_fiber(void *arg)
+{
+    struct index *x = arg;
+    struct status st = OK;
+
+    for (uint32_t i = 0; i < INDEX_TRIES; i++) {
+        st = read_entries(x);
+        if (status_ok(st) || !status_ok(fiber_sleep(STEP_NS))) {
+            break;
+        }
+    }
+    if (!status_ok(st)) {
+        (void)snprintf(x->why, sizeof(x->why), "%s", status_text(st));
+    }
+    x->done = true;
+}
+
+static bool same_desc(const struct range_desc *a, const struct range_desc *b)
+{
+    bool same = a->id.v == b->id.v && a->generation == b->generation &&
+                bytes_eq(a->start, b->start) && bytes_eq(a->end, b->end) &&
+                a->replicas_count == b->replicas_count;
+
+    for (uint32_t i = 0; same && i < a->replicas_count; i++) {
+        same = a->replicas[i].store.v == b->replicas[i].store.v &&
+               a->replicas[i].id.v == b->replicas[i].id.v;
+    }
+    return same;
+}
+
+static bool in_level(const struct range_desc *d, int level)
+{
+    return level == 1 ? bytes_cmp(d->start, META_END) < 0 : bytes_cmp(d->end, META_END) > 0;
+}
+
+/* meta1 has what holds keys of meta2, meta2 what ends behind it; both in order of their keys. Behind the
+ * last one of them meta1 may have entries of the time when ranges with its keys ended there: no lookup comes
+ * so far. */
+static void compare_index(struct sim_world *w, const struct survey *s, const struct index *x)
+{
+    uint32_t next = 0;
+
+    if (s->count < 2) {
+        return; /* A cluster that was never split has no index yet. */
+    }
+    for (int level = 1; level <= 2; level++) {
+        const uint32_t end = level == 1 ? x->meta1_count : x->count;
+
+        for (uint32_t i = 0; i < s->count; i++) {
+            const struct range_desc *d = &s->descs[i];
+
+            if (!in_level(d, level)) {
+                continue;
+            }
+            if (next >= end || !same_desc(d, &x->entries[next])) {
+                sim_fail(w, "the index knows range %llu, generation %llu, differently at level %d",
+                         (unsigned long long)d->id.v, (unsigned long long)d->generation, level);
+                return;
+            }
+            next++;
+        }
+        next = level == 1 ? x->meta1_count : next;
+    }
+    if (next != x->count) {
+        sim_fail(w, "the index has %u entries too many", x->count - next);
+    }
+}
+
+static void read_index(struct sim_world *w, const struct survey *s, struct index *x)
+{
+    const uint64_t until = w->now_ns + READS_MAX_NS;
+
+    arena_init(&x->arena, 0);
+    x->max = 4 * s->count;
+    x->entries = arena_calloc(&x->arena, x->max, sizeof(*x->entries));
+    INVARIANT(x->entries != NULL);
+    if (!process_spawn(x->node, "sim.index", index_fiber, x)) {
+        sim_fail(w, "node 0 does not read the index");
+    }
+    while (!w->failed && !x->done && w->now_ns < until) {
+        sim_world_run_until(w, w->now_ns + STEP_NS);
+    }
+    if (!x->done || x->why[0] != '\0') {
+        sim_fail(w, "the index could not be read: %s", x->why);
+    }
+}
+
+static bool same_survey(const struct survey *a, const struct survey *b)
+{
+    bool same = a->count == b->count;
+
+    for (uint32_t i = 0; same && i < a->count; i++) {
+        same = same_desc(&a->descs[i], &b->descs[i]);
+    }
+    return same;
+}
+
+/* What the index says counts if nothing has moved while it was read. */
+void verify_replicas(struct sim_world *w)
+{
+    const uint64_t until = w->now_ns + AGREE_MAX_NS;
+    bool settled = false;
+
+    while (!w->failed && !settled) {
+        struct survey before = {0};
+        struct survey after = {0};
+        struct index x = {.node = &w->nodes[0]};
+
+        if (!wait_for_rest(w, &before)) {
+            return;
+        }
+        read_index(w, &before, &x);
+        if (wait_for_rest(w, &after)) {
+            settled = same_survey(&before, &after) || w->now_ns > until;
+            if (settled) {
+                compare_index(w, &before, &x);
+            }
+            arena_deinit(&after.arena);
+        }
+        arena_deinit(&before.arena);
+        arena_deinit(&x.arena);
+    }
 }
 
 /* ---- reads --------------------------------------------------------------------------------------- */
