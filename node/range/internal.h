@@ -27,6 +27,7 @@
 #define RANGE_ADMITTED_MAX         4096u              /* Writes of a range that are under way, */
 #define RANGE_ADMITTED_BYTES_MAX   ((size_t)15 << 20) /* and what they write. */
 #define RANGE_SNAPSHOT_CHUNK_BYTES ((size_t)512 << 10)
+#define RANGE_SNAPSHOT_CHUNK_MAX   ((size_t)4 << 20)
 #define RANGE_SNAPSHOT_RATE        ((uint64_t)128 << 20) /* Bytes per second that a store sends. */
 #define RANGE_SNAPSHOTS_OUT_MAX    2u
 #define RANGE_SNAPSHOTS_IN_MAX     2u
@@ -631,6 +632,8 @@ NOYIELD NODISCARD struct status install__start(struct replica *r, const struct i
                                                const struct applied_state *state,
                                                const struct rpc_reply_to *reply,
                                                struct store_write *w);
+/* Is this call the one that is answered at the end? */
+NOYIELD bool install__answers(const struct replica *r, const struct rpc_message *m);
 /* What goes with the last write: entries, messages, a mark. */
 NOYIELD struct engine_batch *install__last_batch(struct replica *r);
 NOYIELD struct outbox *install__outbox(struct replica *r);

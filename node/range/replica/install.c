@@ -372,6 +372,14 @@ struct status install__start(struct replica *r, const struct install_plan *p,
     return start(r, p, w);
 }
 
+bool install__answers(const struct replica *r, const struct rpc_message *m)
+{
+    const struct rpc_reply_to again = rpc_reply_to(m);
+
+    return r->install != NULL && again.call_id == r->install->reply.call_id &&
+           again.node.v == r->install->reply.node.v && again.store.v == r->install->reply.store.v;
+}
+
 struct engine_batch *install__last_batch(struct replica *r)
 {
     return &r->install->last;

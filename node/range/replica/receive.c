@@ -251,7 +251,7 @@ static struct status take_for(struct replica *r, const Dsql__Pb__SnapshotChunk *
 
     if (r->install != NULL || (r->snap_in != NULL && r->snap_in->complete)) {
         /* A repetition of its last chunk is answered when it is installed. */
-        *answered = is_of(r->snap_in, pb);
+        *answered = is_of(r->snap_in, pb) || install__answers(r, m);
         return FAIL(STATUS_OVERLOADED, "a snapshot is being installed");
     }
     if (is_of(r->snap_in, pb) && pb->seq < r->snap_in->seq) {

@@ -47,7 +47,8 @@ struct snapshot_out {
     struct buf position; /* Next key inside it; empty: its start. */
     struct buf pairs;
     uint32_t pairs_count;
-    uint64_t sent; /* Bytes of chunks. */
+    size_t chunk_bytes; /* How large the next may be: they grow, since each costs a round trip. */
+    uint64_t sent;      /* Bytes of chunks. */
     struct status st;
 };
 
@@ -65,7 +66,7 @@ static struct status fill_span(struct snapshot_out *o)
 
     TRY(engine_iter_open(o->replica->store->engine, &io, &it));
     for (engine_iter_seek_first(it); engine_iter_valid(it); engine_iter_next(it)) {
-        if (o->pairs.len >= RANGE_SNAPSHOT_CHUNK_BYTES) {
+        if (o->pairs.len >= o->chunk_bytes) {
             buf_clear(&o->position);
             TRY_OUT(buf_append_bytes(&o->position, engine_iter_key(it)));
             goto out;
@@ -123,8 +124,7 @@ static void fill_chunk(void *arg)
     buf_clear(&o->pairs);
     o->pairs_count = 0;
     o->st = o->snap == NULL ? open_snapshot(o) : OK;
-    while (status_ok(o->st) && o->span < KEY_RANGE_SPANS &&
-           o->pairs.len < RANGE_SNAPSHOT_CHUNK_BYTES) {
+    while (status_ok(o->st) && o->span < KEY_RANGE_SPANS && o->pairs.len < o->chunk_bytes) {
         o->st = fill_span(o);
     }
 }
@@ -218,6 +218,8 @@ MAYYIELD static struct status stream(struct snapshot_out *o)
         TRY(check_sender(o));
         TRY(seq == 0 ? send_first(o, begin + CHUNK_DEADLINE_NS) : send_chunk(o, seq));
         o->sent += o->pairs.len;
+        o->chunk_bytes = 2 * o->chunk_bytes < RANGE_SNAPSHOT_CHUNK_MAX ? 2 * o->chunk_bytes
+                                                                       : RANGE_SNAPSHOT_CHUNK_MAX;
         if (env_mono_ns(shard_env(s->shard)) - begin > STREAM_NS_MAX) {
             return FAIL(STATUS_TIMEOUT, "a snapshot took too long");
         }
@@ -295,6 +297,7 @@ static struct snapshot_out *out_new(struct replica *r, const struct range_replic
     }
     o->replica = r;
     o->peer = target->id;
+    o->chunk_bytes = RANGE_SNAPSHOT_CHUNK_BYTES;
     o->to = (struct rpc_to){target->node, target->store, RPC_CLASS_BULK};
     env_random(shard_env(r->store->shard), o->uuid.b, sizeof(o->uuid.b));
     arena_init(&o->arena, 0);
