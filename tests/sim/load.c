@@ -18,9 +18,9 @@
 
 #define WINDOW_NS       (12 * SEC)
 #define LISTS_NS        (6 * SEC)
-#define FORKS_NS        (SEC / 2) /* A group of items is written and read for so long. */
-#define PAST_STEP_NS    (SEC / 2) /* Times in the past are multiples. */
-#define CLAIMS_NS       (SEC / 2) /* A unique key is fought for for so long. */
+#define FORKS_NS        (SEC / 2)  /* A group of items is written and read for so long. */
+#define PAST_STEP_NS    (SEC / 20) /* Times in the past are multiples. */
+#define CLAIMS_NS       (SEC / 2)  /* A unique key is fought for for so long. */
 #define SETUP_PAUSE_NS  (200 * MS)
 #define PATIENCE_NS     (8 * SEC)
 #define VERIFY_TRIES    40u
@@ -215,7 +215,8 @@ static void choose_transfer(struct client *c, struct op *o)
 static void choose_past(struct client *c, struct op *o)
 {
     const struct load *l = c->node->world->load;
-    const uint64_t lag_ns = sim_log_uniform(&c->rng, SEC, 10 * SEC);
+    /* The nearest are not closed everywhere yet. */
+    const uint64_t lag_ns = sim_log_uniform(&c->rng, 10 * MS, 10 * SEC);
     const uint64_t now_ns = SIM_EPOCH_NS + l->w->now_ns;
 
     o->key = load_uses_sql(l) ? CATALOG_FIRST_TABLE_ID : LOAD_FIRST_TABLE;

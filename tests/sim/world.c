@@ -190,7 +190,9 @@ static void draw_params(struct sim_world *w)
     w->params.range_bytes_max = rng_permille(r, 400) ? sim_log_uniform(r, 8 << 10, 256 << 10) : 0;
     w->params.merge_after_ns = rng_permille(r, 400) ? sim_log_uniform(r, 2 * SEC, 20 * SEC) : 0;
     w->params.dead_after_ns = rng_permille(r, 300) ? rng_between(r, 5, 20) * SEC : 0;
-    w->params.closed_lag_ns = sim_log_uniform(r, 300 * MS, 4 * SEC);
+    /* Short ones bring promises close to what is being written. */
+    w->params.closed_lag_ns = rng_permille(r, 400) ? sim_log_uniform(r, 20 * MS, 60 * MS)
+                                                   : sim_log_uniform(r, 60 * MS, 4 * SEC);
     w->params.side_interval_ns = w->params.closed_lag_ns / rng_between(r, 4, 12);
     w->params.ranges_max = rng_permille(r, 850) ? (uint32_t)rng_between(r, 2, 24) : 1;
     w->params.splits = (uint32_t)rng_below(r, w->params.ranges_max);
