@@ -16,7 +16,10 @@
  * us later, when we have been split again at the same key, whether we hold his keys, and start to serve
  * beside our right-hand neighbour (settle.c).
  *
- * Every write here says what it has read, so that two leaseholders cannot undo each other's.
+ * Every write here depends on nothing having changed since the entry was read, and after reading it the writer
+ * makes sure that he still leads the range, with that descriptor. Otherwise one who was replaced long ago
+ * would write an entry again that his successors have deleted, and the right half of a later split take
+ * it for its left neighbour's.
  */
 #include "node/base/invariant.h"
 #include "node/range/change/change.h"
@@ -85,6 +88,15 @@ MAYYIELD static struct status get(struct store *s, struct bytes key, uint64_t de
     return change__send(s, &b, deadline_ns, arena, out);
 }
 
+/* Between reading an entry and writing it. */
+static struct status still_ours(struct replica *r, const struct range_desc *d)
+{
+    if (r->life != REPLICA_INIT || r->desc.generation != d->generation) {
+        return FAIL(STATUS_NOT_LEADER, "the range changed while the index was told");
+    }
+    return lease__check(r, HTS_ZERO);
+}
+
 /* ---- the steps ----------------------------------------------------------------------------------- */
 
 MAYYIELD static struct status check_left(struct store *s, const struct range_desc *d,
@@ -103,10 +115,11 @@ MAYYIELD static struct status check_left(struct store *s, const struct range_des
                : FAIL(STATUS_UNAVAILABLE, "the left neighbour is not in the index yet");
 }
 
-MAYYIELD static struct status put_entry(struct store *s, const struct range_desc *d, int level,
+MAYYIELD static struct status put_entry(struct replica *r, const struct range_desc *d, int level,
                                         struct bytes value, uint64_t deadline_ns,
                                         struct arena *arena)
 {
+    struct store *s = r->store;
     struct status st = OK;
     struct bytes key;
 
@@ -118,6 +131,7 @@ MAYYIELD static struct status put_entry(struct store *s, const struct range_desc
         if (generation_of(result.responses[0].value, result.responses[0].found) >= d->generation) {
             return OK;
         }
+        TRY(still_ours(r, d));
         st = write_if_unchanged(s, key, value, result.read_ts, deadline_ns, arena);
         if (st.code != STATUS_TXN_RETRY && st.code != STATUS_AMBIGUOUS) {
             return st;
@@ -127,7 +141,7 @@ MAYYIELD static struct status put_entry(struct store *s, const struct range_desc
 }
 
 /* Deletes the older ones of these entries. */
-MAYYIELD static struct status drop_rows(struct store *s, const struct range_desc *d,
+MAYYIELD static struct status drop_rows(struct replica *r, const struct range_desc *d,
                                         const struct range_result *scan, uint64_t deadline_ns,
                                         struct arena *arena)
 {
@@ -138,7 +152,8 @@ MAYYIELD static struct status drop_rows(struct store *s, const struct range_desc
         const struct bytes value = read_lp_bytes(&rows);
 
         if (generation_of(value, true) < d->generation) {
-            TRY(write_if_unchanged(s, key, BYTES_EMPTY, scan->read_ts, deadline_ns, arena));
+            TRY(still_ours(r, d));
+            TRY(write_if_unchanged(r->store, key, BYTES_EMPTY, scan->read_ts, deadline_ns, arena));
         }
     }
     return OK;
@@ -153,7 +168,7 @@ static bool clip(const struct range_result *result, struct range_request *q, str
 }
 
 /* The index may itself stand on several ranges: the scan goes from one to the next. */
-MAYYIELD static struct status drop_inside(struct store *s, const struct range_desc *d, int level,
+MAYYIELD static struct status drop_inside(struct replica *r, const struct range_desc *d, int level,
                                           uint64_t deadline_ns, struct arena *arena)
 {
     struct range_request q = {.op = RANGE_OP_SCAN, .rows_max = 100};
@@ -167,13 +182,13 @@ MAYYIELD static struct status drop_inside(struct store *s, const struct range_de
     while (bytes_cmp(q.key, end) < 0) {
         struct range_batch b = {.requests = &q, .count = 1};
         struct range_result result;
-        const struct status st = change__send(s, &b, deadline_ns, arena, &result);
+        const struct status st = change__send(r->store, &b, deadline_ns, arena, &result);
 
         if (!status_ok(st) && clip(&result, &q, arena)) {
             continue;
         }
         TRY(st);
-        TRY(drop_rows(s, d, &result, deadline_ns, arena));
+        TRY(drop_rows(r, d, &result, deadline_ns, arena));
         q.key = result.responses[0].more ? result.responses[0].resume : q.end;
         q.end = end;
     }
@@ -182,20 +197,20 @@ MAYYIELD static struct status drop_inside(struct store *s, const struct range_de
 
 /* ---- the whole ----------------------------------------------------------------------------------- */
 
-MAYYIELD static struct status tell_index(struct store *s, const struct range_desc *d,
+MAYYIELD static struct status tell_index(struct replica *r, const struct range_desc *d,
                                          uint64_t deadline_ns, struct arena *arena)
 {
     struct buf encoded = {0};
     struct bytes value;
     struct status st = OK;
 
-    TRY_OUT(check_left(s, d, deadline_ns, arena));
+    TRY_OUT(check_left(r->store, d, deadline_ns, arena));
     TRY_OUT(range_desc_encode(d, &encoded));
     TRY_OUT(bytes_dup(arena, buf_bytes(&encoded), &value));
     for (int level = 1; level <= 2; level++) {
         if (in_level(d, level)) {
-            TRY_OUT(put_entry(s, d, level, value, deadline_ns, arena));
-            TRY_OUT(drop_inside(s, d, level, deadline_ns, arena));
+            TRY_OUT(put_entry(r, d, level, value, deadline_ns, arena));
+            TRY_OUT(drop_inside(r, d, level, deadline_ns, arena));
         }
     }
 out:
@@ -239,7 +254,7 @@ struct status address__run(struct replica *r, uint64_t deadline_ns)
     arena_init(&arena, 0);
     TRY_OUT(lease__check(r, HTS_ZERO));
     TRY_OUT(range_desc_dup(&arena, &r->desc, &d));
-    TRY_OUT(tell_index(r->store, &d, deadline_ns, &arena));
+    TRY_OUT(tell_index(r, &d, deadline_ns, &arena));
     if (r->applied.merge_index != 0) {
         TRY_OUT(ask__applied(r, r->applied.merge_index, false, deadline_ns));
     }

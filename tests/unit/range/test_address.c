@@ -223,3 +223,39 @@ TEST(address, a_store_alone_tells_itself)
     EXPECT_TRUE(store_is_addressed(c.nodes[0].store, (range_id){2}));
     cluster_stop(&c);
 }
+
+/* Cuts the lease of the teller off between its reading and its writing. */
+static struct replica *deposed;
+
+MAYYIELD static struct status then_deposed(void *ctx, struct range_batch *b, uint64_t deadline_ns,
+                                           struct arena *arena, struct range_result *out)
+{
+    UNUSED(ctx);
+    b->range = (range_id){1};
+    store_execute(deposed->store, b, deadline_ns, arena, out);
+    if (b->requests[0].op == RANGE_OP_GET && b->requests[0].key.ptr[0] == 0x05) {
+        deposed->serving_term = 0; /* As when leadership moves. */
+    }
+    return out->st;
+}
+
+/* One who was replaced after he had read an entry does not write it (tests/model/merge.pml). */
+TEST(address, a_replaced_leader_writes_nothing)
+{
+    struct cluster c;
+    struct arena arena;
+    struct bytes right;
+
+    EXPECT_TRUE(halves(&c));
+    arena_init(&arena, 0);
+    right = meta_key(&arena, 2, "\xff");
+    EXPECT_EQ(STATUS_OK, write_entry(&c, right, NULL));
+    deposed = at(&c, K("e"));
+    forget(deposed);
+    c.nodes[0].store->o.send = then_deposed;
+    EXPECT_EQ(STATUS_NOT_LEADER, address(&c, deposed));
+    deposed->serving_term = raft_get_state(deposed->raft).term;
+    EXPECT_EQ(0, entry(&c, right));
+    arena_deinit(&arena);
+    cluster_stop(&c);
+}
