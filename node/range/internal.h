@@ -85,7 +85,6 @@ struct replica {
 
     struct raft *raft;
     struct raft_view view;
-    bool dirty;
     struct list dirty_link;
     struct list awake_link; /* Of store.awake_replicas; empty: it sleeps and is not ticked. */
     struct list ask_link;   /* Of one of store.ask; see change/gone.c. */
@@ -94,6 +93,8 @@ struct replica {
     store_id last_from_store;
     uint64_t ask_tick; /* When to ask whether it still is a member. */
     uint32_t refs;     /* Writes and fibers that point here. */
+    bool dirty;        /* Of store.dirty. */
+    bool truncating;   /* A truncation of the log is in a write. */
 
     struct applied_state applied;   /* Visible to reads. */
     struct applied_state submitted; /* Handed to the writer. */
@@ -101,7 +102,6 @@ struct replica {
     uint64_t truncated_index;
     uint64_t truncated_term;
     uint64_t log_bytes; /* Roughly, since the truncation point. */
-    bool truncating;    /* A truncation is in a write. */
 
     uint64_t serving_term; /* Lease of this term is applied here; 0: none. */
     struct hts lease_start_ts;
@@ -110,11 +110,11 @@ struct replica {
     uint64_t revoked_index;    /* A revocation of ours is in the log here; 0: none. */
 
     struct latches latches;
+    bool inherits;   /* Born of a split while the lease of the whole was held here. */
     bool lease_open; /* The lease is held here; what follows belongs to it. */
     uint64_t lease_since_ns;
     struct lock_table *locks; /* NULL: nobody has locked or waited yet. */
     struct hts known_since;   /* Commits above were applied here one by one; see txn/recent.h. */
-    bool inherits;            /* Born of a split while the lease of the whole was held here. */
     struct hts inherited_floor;
     struct hts floor; /* Likewise: everything read before is below (lease start, merges). */
     struct closed_ts closed;
@@ -128,10 +128,10 @@ struct replica {
     uint32_t installs;                /* Whoever reads over a wait compares: was it replaced? */
     uint32_t snapshots_out;           /* Fibers. */
     struct list outgoing;             /* Peers with a snapshot under way, see snapshot.c. */
+    bool collecting;                  /* store_gc() is under way. */
     bool changing;           /* A membership change or transfer is under way: one at a time. */
     struct range_load *load; /* NULL: nothing was served since the lease began. */
     struct hts gc_threshold; /* Reads below fail. Ahead of what is applied, never behind. */
-    bool collecting;         /* store_gc() is under way. */
     struct range_checksum *checksum; /* NULL: never asked for. */
 
     /* Splits and merges; see change/. */
