@@ -5,7 +5,6 @@
 
 #include "node/server/node_internal.h"
 
-#define GIVE_MAX  4u
 #define FORGET_NS ((uint64_t)120000000000) /* Longer than a round of gossip in a large cluster. */
 
 static struct store_load *find(const struct node *n, store_id id)
@@ -51,7 +50,7 @@ void loads__hear(struct node *n, const Dsql__Pb__StoreLoad *pb)
         l->leases = pb->leases;
         l->requests_per_s = pb->requests_per_s;
         l->heard_ns = shard_now_ns(n->shard);
-        l->given = 0;
+        l->touched = false;
     }
 }
 
@@ -75,21 +74,26 @@ static void shift(struct node *n, store_id id, int by, bool lease)
 
 void loads__moved(struct node *n, store_id from, store_id to, bool lease)
 {
+    struct store_load *giver = find(n, from);
     struct store_load *taker = find(n, to);
 
     shift(n, from, -1, lease);
     shift(n, to, 1, lease);
+    if (giver != NULL) {
+        giver->touched = true;
+    }
     if (taker != NULL) {
-        taker->given++;
+        taker->touched = true;
     }
     if (lease && from.v == n->ident.store.v && n->walk.sum.leases > 0) {
         n->walk.sum.leases--; /* This round has counted it. */
     }
 }
 
-bool loads__may_give(const struct node *n, store_id to)
+bool loads__may_move(const struct node *n, store_id from, store_id to)
 {
-    const struct store_load *l = find(n, to);
+    const struct store_load *giver = find(n, from);
+    const struct store_load *taker = find(n, to);
 
-    return l != NULL && l->given < GIVE_MAX;
+    return (giver == NULL || !giver->touched) && taker != NULL && !taker->touched;
 }

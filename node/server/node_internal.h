@@ -24,7 +24,7 @@ struct store_load {
     uint32_t leases;
     uint64_t requests_per_s;
     uint64_t heard_ns;
-    uint32_t given; /* Moved there by us since it was heard of. */
+    bool touched; /* We have moved something from or to it since it was heard of. */
 };
 
 /* The walk over the ranges of the store, a few at a time; see ranges.c. */
@@ -103,8 +103,8 @@ NOYIELD void loads__hear(struct node *n, const Dsql__Pb__StoreLoad *pb);
 NOYIELD const struct store_load *loads__of(const struct node *n, store_id id);
 /* One replica or lease has just moved from here to there: until the stores say so themselves. */
 NOYIELD void loads__moved(struct node *n, store_id from, store_id to, bool lease);
-/* Others may be giving to that store, too: only so much at once, before it has been heard of again. */
-NOYIELD bool loads__may_give(const struct node *n, store_id to);
+/* Others may be moving things there, too: one thing at a time, before both have been heard of again. */
+NOYIELD bool loads__may_move(const struct node *n, store_id from, store_id to);
 
 /* ---- admin.c ---- */
 /* Answers other nodes, and fills n->admin. */

@@ -198,13 +198,13 @@ static MAYYIELD struct status even_out(struct node *n, const struct topology *t,
     const struct placement_step step = placement_rebalance(t, existing, n->ident.store);
     store_id lease = n->ident.store;
 
-    if (step.kind == PLACEMENT_REPLACE && loads__may_give(n, step.add)) {
+    if (step.kind == PLACEMENT_REPLACE && loads__may_move(n, step.remove, step.add)) {
         *did = true;
         return replace(n, t, info->desc.id, &step, deadline);
     }
     lease =
         placement_choose_lease(t, existing, n->ident.store, (uint64_t)info->load.requests_per_s);
-    if (lease.v != n->ident.store.v && loads__may_give(n, lease)) {
+    if (lease.v != n->ident.store.v && loads__may_move(n, n->ident.store, lease)) {
         *did = true;
         TRY(store_transfer_lease(n->store, info->desc.id, lease, deadline));
         loads__moved(n, n->ident.store, lease, true);

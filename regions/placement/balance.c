@@ -2,9 +2,9 @@
  * balance.c -- one move towards even stores.
  *
  * The problem: whoever moves things to the emptiest store by itself finds, a moment later, that everybody
- * has done so. The idea: a difference counts only beyond a margin that one more move by each of a few
- * others does not turn around, and what is weighed is the pair of stores that the move touches: afterwards
- * the giver must still not have less than the taker.
+ * has done so. The idea: a difference counts only beyond a margin that the same move by everybody else does not
+ * turn around. Each store moves one thing to another before it hears of it again; so with n stores a difference
+ * of d may become 2n - d the other way, which must not be worth a move: the margin is above n.
  */
 #include "regions/placement/balance.h"
 
@@ -14,11 +14,20 @@
 #define LEASES_DIVISOR      5u
 #define LOAD_MIN_PER_S      200u /* Below, requests say nothing. */
 
-static uint32_t margin(uint32_t of, uint32_t least, uint32_t divisor)
+static uint32_t larger(uint32_t a, uint32_t b)
 {
-    const uint32_t part = of / divisor;
+    return a > b ? a : b;
+}
 
-    return part > least ? part : least;
+static uint32_t replicas_margin(const struct topology *t, uint32_t of)
+{
+    return larger(larger(of / MARGIN_DIVISOR, REPLICAS_MARGIN_MIN), (uint32_t)t->count + 2);
+}
+
+/* Only who leads gives, and knows what it has: half as many may err at once. */
+static uint32_t leases_margin(const struct topology *t, uint32_t of)
+{
+    return larger(larger(of / LEASES_DIVISOR, LEASES_MARGIN_MIN), (uint32_t)t->count / 2 + 1);
 }
 
 /* The set with `out` in place of `in`. */
@@ -54,7 +63,7 @@ static bool worth_moving(const struct topology *t, const struct placement_voters
     struct placement_voters after;
 
     if (to->health != TOPOLOGY_LIVE || !to->load_known || placement_has(existing, to->id) ||
-        to->ranges + margin(from->ranges, REPLICAS_MARGIN_MIN, MARGIN_DIVISOR) > from->ranges ||
+        to->ranges + replicas_margin(t, from->ranges) > from->ranges ||
         node_in_use(t, existing, to->node, from->id)) {
         return false;
     }
@@ -89,16 +98,15 @@ struct placement_step placement_rebalance(const struct topology *t,
 }
 
 /* Is the lease better off there than here? Load first, numbers where load says nothing. */
-static bool better_lease(const struct topology_store *here, const struct topology_store *there,
-                         uint64_t requests_per_s)
+static bool better_lease(const struct topology *t, const struct topology_store *here,
+                         const struct topology_store *there, uint64_t requests_per_s)
 {
     const uint64_t least = here->requests_per_s / MARGIN_DIVISOR + LOAD_MIN_PER_S;
 
     if (requests_per_s >= LOAD_MIN_PER_S) {
         return here->requests_per_s > there->requests_per_s + requests_per_s + least;
     }
-    return here->leases >=
-               there->leases + margin(here->leases, LEASES_MARGIN_MIN, LEASES_DIVISOR) &&
+    return here->leases >= there->leases + leases_margin(t, here->leases) &&
            here->requests_per_s + least >= there->requests_per_s;
 }
 
@@ -115,7 +123,7 @@ store_id placement_choose_lease(const struct topology *t, const struct placement
         const struct topology_store *there = topology_find(t, existing->stores[i]);
 
         if (there == NULL || there->health != TOPOLOGY_LIVE || !there->load_known ||
-            !better_lease(here, there, requests_per_s)) {
+            !better_lease(t, here, there, requests_per_s)) {
             continue;
         }
         if (best == here || there->leases < best->leases ||
