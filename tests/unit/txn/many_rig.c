@@ -86,7 +86,7 @@ void many_run(const char *splits, void (*body)(struct many *m))
     m->c.filter_ctx = m;
     m->c.latency_ms = 1;
     INVARIANT(status_ok(fiber_spawn(m->c.nodes[1].shard, "test", body_fiber, m)));
-    for (int i = 0; i < 120000 && !m->done; i++) {
+    for (int i = 0; i < 1200000 && !m->done; i++) {
         cluster_run_ms(&m->c, 1);
     }
     INVARIANT(m->done);
