@@ -30,7 +30,7 @@ struct txn_service;
 
 #define TXN_WRITES_MAX     100000u
 #define TXN_BYTES_MAX      ((size_t)64 << 20)
-#define TXN_READ_SPANS_MAX 10000u
+#define TXN_READ_SPANS_MAX 10000u /* Beyond, neighbours become one. */
 
 /* Heartbeats of transactions that hold locks, and clean-up behind commits. One per shard, in its slot;
  * txn_begin() needs it for transactions that lock or write over several ranges. */
