@@ -379,6 +379,7 @@ struct status node_create(const struct node_options *o, struct node **out)
     TRY_OUT(rpc_create(&(struct rpc_options){o->shard, &n->hlc, o->transport}, &n->rpc));
     TRY_OUT(kv_create(&(struct kv_options){o->shard, n->rpc, &n->hlc}, &n->kv));
     TRY_OUT(txn_service_create(o->shard, n->kv, &n->txns));
+    txn_service_plant(n->txns, o->txn_plants);
     if (n->primary) {
         join__serve(n); /* Early: who asks too soon is told to come again. */
     }

@@ -55,6 +55,7 @@ struct node_options {
     uint32_t store_plants; /* Simulator only. */
     uint32_t raft_plants;
     uint32_t liveness_plants;
+    uint32_t txn_plants;
     struct store_probe probe; /* Simulator only. */
     /* The identity is known and SQL works (or why it never will). Once. */
     void (*on_ready)(void *ctx, struct status st);

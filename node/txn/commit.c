@@ -148,7 +148,7 @@ MAYYIELD static struct status validate(struct commit *c, struct hts to)
     struct range_batch b = {.read_ts = to, .txn = txn__batch_txn(t)};
     struct range_result result;
 
-    if (!must_validate(c)) {
+    if (!must_validate(c) || txn__plant(t, TXN_PLANT_NO_VALIDATION)) {
         return OK;
     }
     if (!is_rc(t)) {
@@ -366,7 +366,8 @@ MAYYIELD static struct status stage_and_commit(struct commit *c)
         c->decided = true;
         return OK;
     }
-    if (info.status == RANGE_TXN_STAGING && hts_less_eq(result.commit_ts, info.ts)) {
+    if (info.status == RANGE_TXN_STAGING &&
+        (hts_less_eq(result.commit_ts, info.ts) || txn__plant(c->t, TXN_PLANT_COMMIT_PUSHED))) {
         c->ts = info.ts;
         return OK;
     }

@@ -162,6 +162,8 @@ NOYIELD NODISCARD struct status txn__settle_spans(const struct span *spans, uint
 /* It holds locks or intents from now on: heartbeats begin after TXN_HEARTBEAT_NS. May be called again. */
 NOYIELD void txn__service_enter(struct txn *t);
 NOYIELD void txn__service_leave(struct txn *t);
+/* Is this bug asked for? Never outside of builds with DSQL_PLANTS. */
+NOYIELD bool txn__plant(const struct txn *t, enum txn_plant plant);
 /* Runs it behind the caller's back; takes it. Without a service, at once. */
 MAYYIELD void txn__service_settle(struct txn_service *service, struct settle *s);
 /* The same for who may not yield: without a service nothing is done. */

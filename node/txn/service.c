@@ -31,6 +31,7 @@ struct txn_service {
     struct shard_timer timer;
     struct wait_queue idle; /* A fiber ended. */
     bool stopping;
+    uint32_t plants;
 };
 
 /* ---- heartbeats --------------------------------------------------------------------------------- */
@@ -290,6 +291,22 @@ void txn_service_stop(struct txn_service *s, uint64_t deadline_ns)
             cancelled = true;
         }
     }
+}
+
+void txn_service_plant(struct txn_service *s, uint32_t plants)
+{
+    s->plants = plants;
+}
+
+bool txn__plant(const struct txn *t, enum txn_plant plant)
+{
+#ifdef DSQL_PLANTS
+    return t->service != NULL && (t->service->plants & (uint32_t)plant) != 0;
+#else
+    UNUSED(t);
+    UNUSED(plant);
+    return false;
+#endif
 }
 
 void txn_service_destroy(struct txn_service *s)

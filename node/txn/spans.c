@@ -111,12 +111,12 @@ struct status txn__refresh(struct txn *t, struct hts to)
     if (requests == NULL) {
         TRY_OUT(txn__no_memory());
     }
-    for (uint32_t i = 0; i < t->spans_count; i++) {
+    for (uint32_t i = 0; i < t->spans_count && !txn__plant(t, TXN_PLANT_NO_REFRESH); i++) {
         requests[i] = (struct range_request){
             .op = RANGE_OP_REFRESH, .key = t->spans[i].start, .end = t->spans[i].end};
     }
     b.requests = requests;
-    b.count = t->spans_count;
+    b.count = txn__plant(t, TXN_PLANT_NO_REFRESH) ? 0 : t->spans_count;
     b.txn.write_ts = to;
     if (b.count > 0) {
         TRY_OUT(kv_send_call(t->kv, &b, &call, &arena, &result));

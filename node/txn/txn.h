@@ -40,6 +40,14 @@ NOYIELD NODISCARD struct status txn_service_create(struct shard *shard, struct k
 MAYYIELD void txn_service_stop(struct txn_service *s, uint64_t deadline_ns);
 NOYIELD void txn_service_destroy(struct txn_service *s);
 
+/* Deliberate bugs of coordinators, in builds with DSQL_PLANTS. */
+enum txn_plant {
+    TXN_PLANT_COMMIT_PUSHED = 1, /* intents above the staged timestamp do not matter */
+    TXN_PLANT_NO_VALIDATION = 2, /* what was read is not looked at again before a later commit */
+    TXN_PLANT_NO_REFRESH = 4,    /* nor before the snapshot moves */
+};
+NOYIELD void txn_service_plant(struct txn_service *s, uint32_t plants);
+
 enum txn_isolation {
     TXN_SERIALIZABLE = 0,
     TXN_READ_COMMITTED = 1,

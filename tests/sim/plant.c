@@ -9,6 +9,7 @@
 #include "node/raft/raft.h"
 #include "node/range/lease/liveness.h"
 #include "node/range/store.h"
+#include "node/txn/txn.h"
 
 static const struct plant plants[] = {
     {"vote-twice", "a voter forgets whom it voted for", {.raft = RAFT_PLANT_VOTE_TWICE}},
@@ -81,6 +82,15 @@ static const struct plant plants[] = {
     {"push-ignored",
      "a commit does not look at the push marker",
      {.store = STORE_PLANT_PUSH_IGNORED}},
+    {"commit-pushed",
+     "a coordinator does not care that intents landed above",
+     {.txn = TXN_PLANT_COMMIT_PUSHED}},
+    {"no-validation",
+     "a commit that was pushed does not look again at what it read",
+     {.txn = TXN_PLANT_NO_VALIDATION}},
+    {"no-refresh",
+     "a snapshot moves without a look at what was read",
+     {.txn = TXN_PLANT_NO_REFRESH}},
     {"forget-withdrawal",
      "a withdrawal counts before it is durable",
      {.liveness = LIVENESS_PLANT_FORGET_WITHDRAWAL}},

@@ -244,6 +244,7 @@ static void create_node(struct sim_node *n)
         .raft_plants = p->raft,
         .store_plants = p->store,
         .liveness_plants = p->liveness,
+        .txn_plants = p->txn,
         .on_ready = on_ready,
         .on_fatal = on_fatal,
         .ctx = n,

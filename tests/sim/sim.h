@@ -36,6 +36,7 @@ struct sim_plants {
     uint32_t raft;
     uint32_t store;
     uint32_t liveness;
+    uint32_t txn;
     bool forget_syncs;
 };
 

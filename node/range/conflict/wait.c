@@ -314,6 +314,11 @@ MAYYIELD static struct status use_answer(struct waiting *x, struct wait_push *p,
     const bool reads = p->args.push == RANGE_PUSH_TIMESTAMP;
 
     *settled = false;
+#ifdef DSQL_PLANTS
+    if (i->status == RANGE_TXN_STAGING && (s->o.plants & STORE_PLANT_RESOLVE_EARLY) != 0) {
+        i->status = RANGE_TXN_COMMITTED;
+    }
+#endif
     if (i->status == RANGE_TXN_STAGING && p->must_recover) {
         const struct range_txn_info staging = *i;
 
