@@ -223,8 +223,11 @@ static struct status refill(struct conn *c, struct wire_work *w)
     return OK;
 }
 
-struct status conn__wait_bytes(struct conn *c, size_t n, bool idle, struct bytes *out)
+struct status conn__wait_bytes(struct conn *c, size_t n, const struct conn_idle *idle,
+                               struct bytes *out)
 {
+    const uint64_t deadline = idle == NULL ? DEADLINE_NONE : idle->deadline_ns;
+
     for (;;) {
         struct wire_work *w = c->work;
 
@@ -238,11 +241,16 @@ struct status conn__wait_bytes(struct conn *c, size_t n, bool idle, struct bytes
         if (c->closed) {
             return FAIL(STATUS_CLOSED, "connection closed");
         }
-        if (idle && c->p->stopping) {
+        if (idle != NULL && idle->between && c->p->stopping) {
             return FAIL(STATUS_CANCELLED, "server is stopping");
         }
         conn__rest(c);
-        if (!status_ok(wait_queue_wait(&c->waiters, DEADLINE_NONE))) {
+        const struct status st = wait_queue_wait(&c->waiters, deadline);
+
+        if (st.code == STATUS_TIMEOUT) {
+            return st;
+        }
+        if (!status_ok(st)) {
             /* A cancel that came too late for its statement; there is nothing to cancel here. */
             fiber_clear_cancel(fiber_current());
         }

@@ -97,10 +97,16 @@ NOYIELD void conn__free_work(struct wire_work *w);
 /* Gives the work set back if nothing is in it. */
 NOYIELD void conn__rest(struct conn *c);
 
-/* Bytes that the fiber may look at: cur from cur_pos. Waits until there are at least n.
- * Errors: STATUS_CLOSED; STATUS_CANCELLED at an idle point of a stopping server. */
-MAYYIELD NODISCARD struct status conn__wait_bytes(struct conn *c, size_t n, bool idle,
-                                                  struct bytes *out);
+/* Waiting where the client has nothing to expect from us. */
+struct conn_idle {
+    bool between;         /* Nor has it left anything open: a stopping server may close here. */
+    uint64_t deadline_ns; /* Monotonic. */
+};
+
+/* Bytes that the fiber may look at: cur from cur_pos. Waits until there are at least n. idle may be NULL.
+ * Errors: STATUS_CLOSED; STATUS_CANCELLED between transactions on a stopping server; STATUS_TIMEOUT. */
+MAYYIELD NODISCARD struct status conn__wait_bytes(struct conn *c, size_t n,
+                                                  const struct conn_idle *idle, struct bytes *out);
 NOYIELD void conn__consume(struct conn *c, size_t n);
 /* Are all bytes that arrived so far consumed? */
 NOYIELD bool conn__all_consumed(const struct conn *c);

@@ -267,11 +267,20 @@ static MAYYIELD bool dispatch(struct conn *c, char type, struct bytes body)
 /* The next whole message, still in the buffer. False: the connection ends. */
 static MAYYIELD bool next_message(struct conn *c, char *type, struct bytes *body)
 {
-    const bool idle = session_txn_state(c->session) == 'I';
+    const char *sqlstate = NULL;
+    const char *why = NULL;
+    const uint64_t silence_ns = session_idle_timeout_ns(c->session, &sqlstate, &why);
+    const struct conn_idle idle = {
+        .between = session_txn_state(c->session) == 'I',
+        .deadline_ns = silence_ns == 0 ? DEADLINE_NONE : env_mono_ns(c->p->env) + silence_ns,
+    };
     struct bytes in = BYTES_EMPTY;
-    struct status st = conn__wait_bytes(c, FRAME_HEAD, idle, &in);
+    struct status st = conn__wait_bytes(c, FRAME_HEAD, &idle, &in);
     uint32_t length = 0;
 
+    if (st.code == STATUS_TIMEOUT) {
+        protocol__fatal(c, sqlstate, why);
+    }
     if (st.code == STATUS_CANCELLED) {
         protocol__fatal(c, "57P01", "terminating connection due to administrator command");
     }
@@ -290,7 +299,7 @@ static MAYYIELD bool next_message(struct conn *c, char *type, struct bytes *body
         protocol__fatal(c, "08P01", "invalid message length");
         return false;
     }
-    if (!status_ok(conn__wait_bytes(c, (size_t)length + 1, false, &in))) {
+    if (!status_ok(conn__wait_bytes(c, (size_t)length + 1, NULL, &in))) {
         return false;
     }
     *body = bytes_of(in.ptr + FRAME_HEAD, length - 4);

@@ -21,6 +21,8 @@
 #define NEGOTIATIONS_MAX   4u
 #define TLS_HANDSHAKE_BYTE 0x16
 
+static const struct conn_idle starting = {.between = true, .deadline_ns = DEADLINE_NONE};
+
 struct login {
     const char *user;
     const char *database;
@@ -53,14 +55,14 @@ static MAYYIELD bool read_packet(struct conn *c, struct bytes *packet)
     struct status st = OK;
     size_t length = 0;
 
-    if (!status_ok(conn__wait_bytes(c, 1, true, &in))) {
+    if (!status_ok(conn__wait_bytes(c, 1, &starting, &in))) {
         return false;
     }
     if (in.ptr[0] == TLS_HANDSHAKE_BYTE && c->tls == NULL && c->p->o.tls != NULL &&
         !status_ok(conn__start_tls(c))) {
         return false;
     }
-    if (!status_ok(conn__wait_bytes(c, 4, true, &in))) {
+    if (!status_ok(conn__wait_bytes(c, 4, &starting, &in))) {
         return false;
     }
     st = wire_startup_length(in, &length);
@@ -68,7 +70,7 @@ static MAYYIELD bool read_packet(struct conn *c, struct bytes *packet)
         fatal(c, "08P01", st.msg);
         return false;
     }
-    if (!status_ok(conn__wait_bytes(c, length, true, &in)) ||
+    if (!status_ok(conn__wait_bytes(c, length, &starting, &in)) ||
         !status_ok(bytes_dup(&c->work->arena, bytes_of(in.ptr, length), packet))) {
         return false;
     }

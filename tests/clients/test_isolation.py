@@ -150,6 +150,26 @@ class Cases:
         self.assertEqual(waiting.sqlstate, "57014")
         self.assertEqual(waiting.wait().error.message, "canceling statement due to user request")
 
+    def test_who_is_silent_in_a_transaction_loses_its_locks(self):
+        self.step("a", "set idle_in_transaction_session_timeout = '300ms'")
+        self.begin("read committed", "a")
+        self.step("a", "update h set value = 11 where id = 1")
+        waiting = self.step("b", "update h set value = value + 1 where id = 1")
+        self.assertIsNone(waiting.sqlstate)
+        with self.assertRaises(pgclient.ConnectionLost) as lost:
+            self.s.connection("a").simple("commit")
+        self.assertEqual(lost.exception.error.sqlstate, "25P03")
+        self.assertEqual(lost.exception.error.message,
+                         "terminating connection due to idle-in-transaction timeout")
+        self.assertEqual(self.final()[1], 11)
+
+    def test_who_is_silent_outside_of_transactions(self):
+        self.step("a", "set idle_session_timeout = '300ms'")
+        time.sleep(0.6)
+        with self.assertRaises(pgclient.ConnectionLost) as lost:
+            self.s.connection("a").simple("select 1")
+        self.assertEqual(lost.exception.error.sqlstate, "57P05")
+
     def deadlock(self, level):
         self.begin(level, "a", "b")
         self.step("a", "select 1 from h where id = 1 for update")

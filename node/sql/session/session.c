@@ -299,6 +299,25 @@ bool session_reported_parameter(struct session *s, uint32_t i, const char **name
     return true;
 }
 
+uint64_t session_idle_timeout_ns(const struct session *s, const char **sqlstate,
+                                 const char **message)
+{
+    switch (s->block.state) {
+    case BLOCK_NONE:
+        *sqlstate = "57P05";
+        *message = "terminating connection due to idle-session timeout";
+        return s->settings.idle_timeout_ms * 1000000u;
+    case BLOCK_OPEN:
+    case BLOCK_FAILED:
+        *sqlstate = "25P03";
+        *message = "terminating connection due to idle-in-transaction timeout";
+        return s->settings.idle_in_txn_timeout_ms * 1000000u;
+    case BLOCK_IMPLICIT:
+        break; /* Between two messages of one pipeline. */
+    }
+    return 0;
+}
+
 char session_txn_state(const struct session *s)
 {
     switch (s->block.state) {

@@ -73,6 +73,11 @@ NOYIELD bool session_reported_parameter(struct session *s, uint32_t i, const cha
 /* How values print now (time zone, digits). Borrowed; changes with SET. */
 NOYIELD const struct type_settings *session_type_settings(const struct session *s);
 
+/* How long the client may now be silent before its connection ends, and the error that says so; 0: as
+ * long as it likes (idle_session_timeout, idle_in_transaction_session_timeout). */
+NOYIELD uint64_t session_idle_timeout_ns(const struct session *s, const char **sqlstate,
+                                         const char **message);
+
 /* 'I', 'T' or 'E' for ReadyForQuery. */
 NOYIELD char session_txn_state(const struct session *s);
 

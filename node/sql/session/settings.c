@@ -166,6 +166,10 @@ static void refresh(struct settings *s, const char *name)
         s->statement_timeout_ms = (uint64_t)get_int(s, name);
     } else if (strcmp(name, "lock_timeout") == 0) {
         s->lock_timeout_ms = (uint64_t)get_int(s, name);
+    } else if (strcmp(name, "idle_session_timeout") == 0) {
+        s->idle_timeout_ms = (uint64_t)get_int(s, name);
+    } else if (strcmp(name, "idle_in_transaction_session_timeout") == 0) {
+        s->idle_in_txn_timeout_ms = (uint64_t)get_int(s, name);
     } else if (strcmp(name, "client_min_messages") == 0) {
         s->notice_level = notice_level(settings_get(s, name));
     } else if (strcmp(name, "default_transaction_read_only") == 0) {
@@ -421,11 +425,6 @@ static struct status check_special(const struct check *c, const char *value, con
     if ((strcmp(name, "role") == 0 && strcmp(value, "none") != 0) ||
         strcmp(name, "session_authorization") == 0) {
         return sql_error_unsupported(c->err, c->arena, -1, "changing the role of a session");
-    }
-    if ((strcmp(name, "idle_session_timeout") == 0 ||
-         strcmp(name, "idle_in_transaction_session_timeout") == 0) &&
-        strcmp(value, "0") != 0) {
-        return unsupported_value(c, value);
     }
     return OK;
 }

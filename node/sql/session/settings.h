@@ -56,8 +56,10 @@ struct settings {
     /* What changes behaviour, ready for use; follows the values. */
     struct type_settings types;
     uint64_t statement_timeout_ms;
-    uint64_t lock_timeout_ms; /* 0: none. */
-    int notice_level;         /* Least severity that is sent: see settings_wants(). */
+    uint64_t lock_timeout_ms; /* 0: none; likewise the others. */
+    uint64_t idle_timeout_ms;
+    uint64_t idle_in_txn_timeout_ms;
+    int notice_level; /* Least severity that is sent: see settings_wants(). */
     bool default_read_only;
     /* Told of every change of a reported parameter. May be NULL. */
     void (*on_reported)(void *ctx, const char *name, const char *value);

@@ -112,6 +112,15 @@ bool session_reported_parameter(struct session *s, uint32_t i, const char **name
     return i == 0;
 }
 
+uint64_t session_idle_timeout_ns(const struct session *s, const char **sqlstate,
+                                 const char **message)
+{
+    (void)s;
+    *sqlstate = "57P05";
+    *message = "silent for too long";
+    return 0;
+}
+
 char session_txn_state(const struct session *s)
 {
     return s->state;

@@ -106,7 +106,7 @@ TEST(settings, values_are_normalised_as_postgres_does)
         {"role", "somebody", "0A000"},
         {"role", "none", "none"},
         {"idle_in_transaction_session_timeout", "0", "0"},
-        {"idle_in_transaction_session_timeout", "5", "0A000"},
+        {"idle_in_transaction_session_timeout", "5", "5ms"},
         {"max_connections", "1", "55P02"},
         {"no.such", "x", "x"},
         {"nosuch", "x", "42704"},
