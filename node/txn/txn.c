@@ -74,6 +74,11 @@ struct status txn_begin(struct kv *kv, struct arena *arena, const struct txn_opt
     return OK;
 }
 
+void txn_set_lock_timeout(struct txn *t, uint64_t lock_timeout_ns)
+{
+    t->o.lock_timeout_ns = lock_timeout_ns;
+}
+
 void txn_statement(struct txn *t)
 {
     if (t->o.isolation == TXN_READ_COMMITTED && !t->ended) {

@@ -113,6 +113,9 @@ MAYYIELD NODISCARD struct status txn_multi_get_locked(struct txn *t, const struc
                                                       struct arena *arena, bool *found,
                                                       struct bytes *values);
 
+/* For locks that are asked for from now on; 0: none. */
+NOYIELD void txn_set_lock_timeout(struct txn *t, uint64_t lock_timeout_ns);
+
 /* READ COMMITTED: a statement begins, its snapshot is taken at its first read. A statement that failed
  * with STATUS_TXN_RETRY may be run again after rolling back to its savepoint, as long as the client has
  * seen nothing of it. Otherwise nothing. */

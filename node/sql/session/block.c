@@ -197,6 +197,8 @@ struct status block__txn(struct session *s, struct txn **out)
     if (b->txn == NULL) {
         TRY(txn_begin(s->sql->o.kv, &b->arena, &options, &b->txn));
         b->began = txn_began(b->txn);
+    } else {
+        txn_set_lock_timeout(b->txn, options.lock_timeout_ns); /* It may have been SET since. */
     }
     *out = b->txn;
     return OK;

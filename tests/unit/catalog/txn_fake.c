@@ -221,6 +221,11 @@ void txn_statement(struct txn *t)
     }
 }
 
+void txn_set_lock_timeout(struct txn *t, uint64_t lock_timeout_ns)
+{
+    t->kv->begun.lock_timeout_ns = lock_timeout_ns;
+}
+
 void txn_statement_again(struct txn *t)
 {
     txn_statement(t);

@@ -445,6 +445,10 @@ SESSION_TEST(isolation_and_lock_timeout_reach_the_transaction)
                           "select * from t; commit"));
     EXPECT_EQ(TXN_READ_COMMITTED, r->kv.begun.isolation);
     EXPECT_EQ(2000000000, r->kv.begun.lock_timeout_ns);
+    EXPECT_STREQ("BEGIN (text) SELECT 0 SET (text) SELECT 0 COMMIT",
+                 query(r, "begin; select * from t; set local lock_timeout = 5; select * from t; "
+                          "commit"));
+    EXPECT_EQ(5000000, r->kv.begun.lock_timeout_ns);
     EXPECT_STREQ("BEGIN (text) SELECT 0 COMMIT",
                  query(r, "begin isolation level repeatable read; select * from t; commit"));
     EXPECT_EQ(TXN_SERIALIZABLE, r->kv.begun.isolation);

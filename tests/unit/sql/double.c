@@ -192,6 +192,12 @@ void txn_statement(struct txn *t)
     t->shared->statements++;
 }
 
+void txn_set_lock_timeout(struct txn *t, uint64_t lock_timeout_ns)
+{
+    (void)t;
+    (void)lock_timeout_ns;
+}
+
 void txn_statement_again(struct txn *t)
 {
     txn_statement(t);
