@@ -18,7 +18,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
+import transactions
 from servers import Dsqld, Postgres, cpu_seconds
 
 ROWS = 10000
@@ -124,6 +126,27 @@ def show(rows):
           f"{os.cpu_count()} CPUs shared by servers and clients")
 
 
+def bench_transactions(args, folder):
+    """Rows for the table of transactions, on the largest of the clusters asked for."""
+    server = Dsqld(folder, max(args.nodes), args.bin)
+    rows = []
+    try:
+        server.start()
+        transactions.prepare(psql, server)
+        time.sleep(args.seconds)  # New ranges settle.
+        idle = transactions.idle_rates(server, args.seconds, time.sleep)
+        for clients in args.clients:
+            for hot in (False, True):
+                for ranges in (1, 2, 10):
+                    print(f"{clients:3} clients  {ranges} ranges  {'hot' if hot else 'spread'}",
+                          file=sys.stderr)
+                    rows.append(transactions.measure(server, folder, ranges, hot, clients,
+                                                     args.seconds, idle))
+    finally:
+        server.stop()
+    return rows
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--bin", default="build/release/bin", help="where dsqld is")
@@ -135,6 +158,8 @@ def arguments():
     parser.add_argument("--nodes", default="1,3", help="sizes of the dsql clusters",
                         type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--json", metavar="FILE", help="write all figures there as well")
+    parser.add_argument("--transactions", action="store_true",
+                        help="over one, two and ten ranges, instead; without PostgreSQL")
     parser.add_argument("--keep", action="store_true", help="keep the servers' files and logs")
     return parser.parse_args()
 
@@ -143,13 +168,18 @@ def main():
     args = arguments()
     folder = tempfile.mkdtemp(prefix="dsql-bench-")
     os.chmod(folder, 0o755)  # PostgreSQL runs as another user when we are root.
-    servers = [Postgres(folder)] + [Dsqld(folder, n, args.bin) for n in args.nodes]
+    servers = [] if args.transactions else (
+        [Postgres(folder)] + [Dsqld(folder, n, args.bin) for n in args.nodes])
     try:
         for server in servers:
             server.start()
             load(server, args.rows)
-        rows = summarise(measure(servers, args, folder), [s.name for s in servers])
-        show(rows)
+        if args.transactions:
+            rows = bench_transactions(args, folder)
+            transactions.show(rows)
+        else:
+            rows = summarise(measure(servers, args, folder), [s.name for s in servers])
+            show(rows)
         if args.json:
             with open(args.json, "w", encoding="utf-8") as f:
                 json.dump({"cpus": os.cpu_count(), "results": rows}, f, indent=1)

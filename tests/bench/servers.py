@@ -137,6 +137,7 @@ class Dsqld(Server):
         self.name = f"dsql-{nodes}"
         self._folder = os.path.join(folder, self.name)
         self._nodes = nodes
+        self.http_ports = []
         self._program = os.path.abspath(os.path.join(bin_folder, "dsqld"))
 
     def start(self):
@@ -144,6 +145,7 @@ class Dsqld(Server):
         first_rpc = 0
         for i in range(self._nodes):
             rpc, sql, http = free_port(), free_port(), free_port()
+            self.http_ports.append(http)
             first_rpc = first_rpc or rpc
             self.port = self.port or sql
             log = os.path.join(self._folder, f"n{i + 1}.log")
