@@ -106,7 +106,7 @@ static struct status begin(struct replica *r, const Dsql__Pb__SnapshotChunk *pb)
     in->staged.ops.limit = 2 * RPC_BODY_MAX;
     TRY(range_desc_from_pb(pb->desc, &in->arena, &in->desc));
     if (change__in_the_way(r, &in->desc)) { /* Most likely a split that is still to apply here. */
-        return FAIL(STATUS_OVERLOADED, "the range overlaps one that this store holds");
+        return FAIL(STATUS_RANGE_MISMATCH, "the range overlaps one that this store holds");
     }
     return key_range_spans(&in->arena, r->range, in->desc.start, in->desc.end, in->spans);
 }
@@ -213,7 +213,7 @@ static struct status offer(struct replica *r, const Dsql__Pb__SnapshotChunk *pb,
         return FAIL(STATUS_CORRUPT, "a snapshot without applied state");
     }
     if (change__in_the_way(r, &r->snap_in->desc)) {
-        return FAIL(STATUS_OVERLOADED, "the range overlaps one that this store holds");
+        return FAIL(STATUS_RANGE_MISMATCH, "the range overlaps one that this store holds");
     }
     range_desc_conf(&r->snap_in->desc, &conf);
     replica__refresh_view(r);

@@ -190,7 +190,8 @@ MAYYIELD static struct status pace(struct store *s, size_t bytes)
     return from > now ? fiber_sleep(from - now) : OK;
 }
 
-/* The first chunk, until the receiver has a place for it. */
+/* The first chunk, until the receiver has a place for it. When our keys still belong to another range there
+ * (STATUS_RANGE_MISMATCH), whose own snapshot may stand in the queue behind us, we must not wait here. */
 MAYYIELD static struct status send_first(struct snapshot_out *o, uint64_t until_ns)
 {
     struct status st = send_chunk(o, 0);
@@ -256,8 +257,10 @@ MAYYIELD static void send_fiber(void *arg)
     } else if (status_ok(st)) {
         s->stats.snapshots_sent++;
     } else {
-        LOG_WARN("snapshot.send_failed", U64("range", r->range.v), U64("to", o->to.store.v),
-                 STR("why", status_text(st)));
+        if (st.code != STATUS_RANGE_MISMATCH) {
+            LOG_WARN("snapshot.send_failed", U64("range", r->range.v), U64("to", o->to.store.v),
+                     STR("why", status_text(st)));
+        }
         status_ignore(fiber_sleep(RETRY_NS)); /* Not at once again. */
     }
     list_remove(&o->link);

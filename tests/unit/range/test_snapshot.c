@@ -730,7 +730,7 @@ TEST(snapshot, one_that_overlaps_another_range_is_refused)
         chunk_pair(&k, key_range_record(mem, (range_id){9}, KEY_RANGE_APPLIED), buf_bytes(&value));
         buf_deinit(&value);
     }
-    EXPECT_EQ(STATUS_OVERLOADED, offer(&c, &k)); /* It may be a split that is still to come. */
+    EXPECT_EQ(STATUS_RANGE_MISMATCH, offer(&c, &k)); /* It may be a split that is still to come. */
     EXPECT_TRUE(r->life == REPLICA_UNINIT);
     cluster_stop(&c);
 }
