@@ -99,6 +99,8 @@ SESSION_TEST(splits_that_make_no_sense_are_refused)
     EXPECT_STREQ("ROLLBACK", query(r, "rollback"));
     f.fail = STATUS_OVERLOADED;
     EXPECT_STREQ("(key) 53400!", query(r, "alter table t split at values ('a')"));
+    f.fail = STATUS_RANGE_TOO_SMALL;
+    EXPECT_STREQ("(key) 55000!", query(r, "alter table t split at values ('a')"));
     EXPECT_EQ(0, f.splits);
 }
 
