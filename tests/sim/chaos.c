@@ -17,6 +17,7 @@
 #include "node/runtime/fiber.h"
 #include "tests/sim/check.h"
 #include "tests/sim/keyspace.h"
+#include "tests/sim/load.h"
 #include "tests/sim/process.h"
 
 #define ADMIN_NS (5 * SEC)
@@ -228,6 +229,42 @@ static bool crash_place(struct sim_world *w, enum sim_fault f)
         }
     }
     return true;
+}
+
+/* Somebody who is in the middle of a transaction: a good guess at who has staged just now. */
+static void coordinator_goes(struct sim_world *w, uint32_t dice, uint32_t unused)
+{
+    const uint64_t for_ns = rng_between(&w->rng_chaos, 500 * MS, 9 * SEC);
+
+    UNUSED(unused);
+    for (uint32_t i = 0; i < w->nodes_count; i++) {
+        struct sim_node *n = &w->nodes[(dice + i) % w->nodes_count];
+
+        if (n->life != SIM_UP || process_is_paused(n) ||
+            load_transactions_of(w->load, n->index) == 0) {
+            continue;
+        }
+        if (!may_impair(w, 1ull << n->index, for_ns + RECOVERY_NS)) {
+            break;
+        }
+        sim_fault(w, SIM_FAULT_COORDINATOR, n->index, for_ns);
+        if (dice % 2 == 0) {
+            process_pause(n, for_ns);
+        } else {
+            process_crash(n, PROCESS_KILLED);
+            process_start_in(n, for_ns);
+        }
+        break;
+    }
+}
+
+void chaos_staged(struct sim_world *w)
+{
+    if (w->chaos->on && (w->params.profile >> SIM_FAULT_COORDINATOR & 1) != 0 &&
+        rng_permille(&w->rng_chaos, 60)) {
+        later(w, rng_below(&w->rng_chaos, 3 * MS), coordinator_goes,
+              (uint32_t)rng_below(&w->rng_chaos, 1000), 0);
+    }
 }
 
 /* ---- network ------------------------------------------------------------------------------------- */
@@ -721,6 +758,7 @@ static bool inject(struct sim_world *w, enum sim_fault f)
     case SIM_FAULT_SPLIT:
         return fault_split(w);
     case SIM_FAULT_UNSYNCED_LOST: /* Comes with POWER. */
+    case SIM_FAULT_COORDINATOR:   /* When something is staged. */
     case SIM_FAULT_COUNT:
         break;
     }

@@ -18,6 +18,7 @@
 #include "node/range/request.h"
 #include "node/storage/engine/engine.h"
 #include "node/storage/key/key.h"
+#include "tests/sim/chaos.h"
 
 #define TXNS_MAX   ((size_t)1 << 20)
 #define RECENT_MAX 64u
@@ -288,7 +289,10 @@ static void note_record(struct keyspace *k, const struct engine_op *op)
         t = calloc(1, sizeof(*t));
         INVARIANT(t != NULL);
         INVARIANT(status_ok(map_put(&k->txns, id, t)));
-        k->w->states[SIM_STATE_STAGED] += status == RANGE_TXN_STAGING ? 1 : 0;
+        if (status == RANGE_TXN_STAGING) {
+            sim_state(k->w, SIM_STATE_STAGED);
+            chaos_staged(k->w);
+        }
     } else {
         k->w->states[SIM_STATE_RESTAGED] +=
             status == RANGE_TXN_STAGING && t->status == RANGE_TXN_STAGING && t->record != record;

@@ -36,6 +36,7 @@ struct load {
     uint64_t healed_ns; /* 0: not yet. */
     uint32_t clients;
     uint32_t clients_of[SIM_NODES_MAX];
+    uint32_t transactions_of[SIM_NODES_MAX];
     uint32_t next_client;
     uint64_t next_value;
     uint64_t next_element;
@@ -78,6 +79,11 @@ void load_probe(struct load *l)
     l->healed_ns = l->w->now_ns;
 }
 
+bool load_is_stopped(const struct load *l)
+{
+    return l->stopped;
+}
+
 void load_stop(struct load *l)
 {
     l->stopped = true;
@@ -91,6 +97,11 @@ uint32_t load_clients_of(const struct load *l, uint32_t node)
 uint32_t load_clients(const struct load *l)
 {
     return l->clients;
+}
+
+uint32_t load_transactions_of(const struct load *l, uint32_t node)
+{
+    return l->transactions_of[node];
 }
 
 bool load_uses_sql(const struct load *l)
@@ -393,14 +404,26 @@ static void forget_answers(struct op *o)
     }
 }
 
+static bool is_transaction(const struct op *o)
+{
+    return (o->kind == OP_APPEND && o->tx_count > 1) || o->kind == OP_TRANSFER ||
+           o->kind == OP_LOCKED_TRANSFER || o->kind == OP_UNIQUE || o->kind == OP_SKEW;
+}
+
 /* o->tx belongs to the history from here on. */
 static enum op_outcome run_op(struct client *c)
 {
     struct sim_world *w = c->node->world;
     const size_t i = history_call(w, &c->op);
-    enum op_outcome outcome = c->op.kind == OP_PAST ? load_past(c) : w->load->api->run(c);
-    struct op *o = &w->history->ops[i];
+    uint32_t *transactions = &w->load->transactions_of[c->node->index];
+    const uint32_t weight = is_transaction(&c->op) ? 1 : 0;
+    enum op_outcome outcome = OP_UNKNOWN;
+    struct op *o = NULL;
 
+    *transactions += weight;
+    outcome = c->op.kind == OP_PAST ? load_past(c) : w->load->api->run(c);
+    *transactions -= weight;
+    o = &w->history->ops[i];
     if (c->node->cut) {
         outcome = OP_UNKNOWN;
         forget_answers(&c->op);

@@ -73,9 +73,12 @@ bool load_is_set_up(const struct load *l);
 void load_probe(struct load *l);
 /* No new operations. */
 void load_stop(struct load *l);
+bool load_is_stopped(const struct load *l);
 /* Clients of a node that have not ended; of all. */
 uint32_t load_clients_of(const struct load *l, uint32_t node);
 uint32_t load_clients(const struct load *l);
+/* Of them, those that are in a transaction of several keys. */
+uint32_t load_transactions_of(const struct load *l, uint32_t node);
 bool load_uses_sql(const struct load *l);
 
 /*

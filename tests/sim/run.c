@@ -14,7 +14,7 @@
 #include "tests/sim/verify.h"
 
 #define WARM_UP_MAX_NS (60 * SEC)
-#define QUIET_NS       (3 * SEC)
+#define QUIET_NS       (5 * SEC)
 #define AFTER_NS       (5 * SEC)
 #define DRAIN_MAX_NS   (30 * SEC)
 #define STEP_NS        (50 * MS)

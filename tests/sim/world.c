@@ -187,7 +187,7 @@ static void draw_params(struct sim_world *w)
         .profile = 0,
     };
     w->params.gc_ttl_ns = rng_between(r, 25, 60) * SEC;
-    w->params.range_bytes_max = rng_permille(r, 400) ? sim_log_uniform(r, 8 << 10, 256 << 10) : 0;
+    w->params.range_bytes_max = rng_permille(r, 400) ? sim_log_uniform(r, 32 << 10, 512 << 10) : 0;
     w->params.merge_after_ns = rng_permille(r, 400) ? sim_log_uniform(r, 2 * SEC, 20 * SEC) : 0;
     w->params.dead_after_ns = rng_permille(r, 300) ? rng_between(r, 5, 20) * SEC : 0;
     /* Short ones bring promises close to what is being written. */
