@@ -274,6 +274,7 @@ static enum op_outcome outcome_of(struct client *c, struct status st)
         return OP_FAILED;
     case STATUS_UNAVAILABLE:
     case STATUS_OVERLOADED:
+    case STATUS_FENCED: /* By the clock of a node that slept: certainly not executed. */
     case STATUS_TIMEOUT:
         sim_state(w, SIM_STATE_OP_UNAVAILABLE);
         return OP_FAILED;
