@@ -321,6 +321,7 @@ static MAYYIELD struct status start(struct node *n)
     rpc_set_identity(n->rpc, n->ident.cluster, n->ident.node, n->ident.store);
     TRY(start_store(n));
     gossip__start(n);
+    watch__start(n);
     admin__start(n);
     TRY(node__spawn(n, "server.table", table_fiber));
     if (n->primary) {
@@ -441,6 +442,7 @@ void node_destroy(struct node *n)
     if (n == NULL) {
         return;
     }
+    watch__stop(n);
     shard_timer_disarm(n->shard, &n->gossip_timer);
     sql_destroy(n->sql);
     txn_service_destroy(n->txns);

@@ -65,6 +65,9 @@ struct node {
     uint64_t *seen_live_ns; /* Per row of the registry: when it was last seen alive. */
     uint32_t seen_live_cap;
     struct range_walk walk;
+    struct shard_timer watch_timer;
+    bool *was_live; /* Per row of the registry, as of the last look of watch.c. */
+    uint32_t was_live_count;
     bool registry_dirty; /* Not on disk yet. */
     /* Identity for shards other than the primary, from its parcel. */
     bool has_identity;
@@ -109,6 +112,10 @@ NOYIELD bool loads__may_move(const struct node *n, store_id from, store_id to);
 /* ---- admin.c ---- */
 /* Answers other nodes, and fills n->admin. */
 NOYIELD void admin__start(struct node *n);
+
+/* ---- watch.c ---- */
+NOYIELD void watch__start(struct node *n);
+NOYIELD void watch__stop(struct node *n);
 
 /* ---- replicate.c ---- */
 /* The stores of the cluster, in the arena. */
