@@ -63,7 +63,7 @@ static struct status grow(struct arena *arena, void **array, uint32_t *cap, size
     if (grown == NULL) {
         return no_memory();
     }
-    if (*cap > 0) {
+    if (*array != NULL) {
         memcpy(grown, *array, *cap * item_size);
     }
     *array = grown;

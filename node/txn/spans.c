@@ -31,6 +31,9 @@ static struct status condense(struct txn *t)
 {
     uint32_t kept = 0;
 
+    if (t->spans == NULL) {
+        return OK;
+    }
     qsort(t->spans, t->spans_count, sizeof(t->spans[0]), span_order);
     for (uint32_t i = 0; i + 1 < t->spans_count; i += 2) {
         struct span both = {.start = t->spans[i].start};

@@ -254,8 +254,7 @@ enum op_outcome load_sql__locks(struct client *c)
 bool load_sql__setup_txn(struct client *c)
 {
     static const char *const texts[] = {
-        "CREATE TABLE IF NOT EXISTS entries (list int8, seq int8, el int8, PRIMARY KEY (list, "
-        "seq))",
+        "CREATE TABLE IF NOT EXISTS entries (list int8, seq int8, el int8, PRIMARY KEY (list,seq))",
         "CREATE TABLE IF NOT EXISTS forks (id int8 PRIMARY KEY, v int8)",
         "CREATE TABLE IF NOT EXISTS claims (row_id int8 PRIMARY KEY, key int8)",
         "CREATE TABLE IF NOT EXISTS owners (key int8 PRIMARY KEY, row_id int8)",
