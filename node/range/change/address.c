@@ -181,7 +181,7 @@ MAYYIELD static struct status drop_inside(struct replica *r, const struct range_
     q.end = end;
     while (bytes_cmp(q.key, end) < 0) {
         struct range_batch b = {.requests = &q, .count = 1};
-        struct range_result result;
+        struct range_result result = {0}; /* Not every failure fills it. */
         const struct status st = change__send(r->store, &b, deadline_ns, arena, &result);
 
         if (!status_ok(st) && clip(&result, &q, arena)) {
